@@ -1,0 +1,3 @@
+"""Latent action tokens from plain video: VGGT geometry, Concerto point features, NSVQ codes."""
+
+__version__ = "0.1.0"

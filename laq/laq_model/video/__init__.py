@@ -1,0 +1,1 @@
+"""Video files to frames, and which two frames make a pair."""
