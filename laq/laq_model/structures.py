@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 # What a frame says of a cell of the world.
@@ -35,6 +35,29 @@ class DepthAndCameras:
     cam_from_world: Float[Tensor, "scenes views 3 4"]
     world_up: Float[Tensor, "scenes 3"]
     is_metric: bool
+
+
+@dataclass(frozen=True)
+class FramePair:
+    """Two frames of one video, and what was recorded with them.
+
+    Attributes:
+        video: path of the file, relative to the data folder, with forward slashes.
+        current_index: frame number, counted from 0 in decoding order.
+        future_index: frame number of the second frame.
+        current_time_s: presentation time of the current frame.
+        future_time_s: presentation time of the future frame.
+        frames: RGB, current first.
+        sensor: one scene of two views, for data with recorded depth and cameras.
+    """
+
+    video: str
+    current_index: int
+    future_index: int
+    current_time_s: float
+    future_time_s: float
+    frames: UInt8[Tensor, "2 height width 3"]
+    sensor: DepthAndCameras | None = None
 
 
 @dataclass(frozen=True)
