@@ -1,0 +1,300 @@
+"""Frames to tokens: VGGT (or recorded depth) → levelled cloud → PTv3 → tokens. Wiring, no maths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from . import ptv3, vggt
+from .errors import ConfigError, WeightsError
+from .geometry.cameras import camera_centre, change_world
+from .geometry.normals import normals_from_point_map
+from .geometry.unproject import unproject_depth
+from .geometry.visibility import cell_state
+from .geometry_source import GeometryContext, GeometrySource, SensorSource, VGGTSource
+from .pointcloud.build import build_point_cloud
+from .pointcloud.cell_pooling import CellTokens, pool_cells
+from .pointcloud.filtering import keep_points
+from .pointcloud.patch_pooling import pool_globally, pool_patches
+from .pointcloud.scale import fit_scene_box, to_level
+from .pointcloud.token_selection import select_tokens
+from .published_weights import find_concerto_weights, find_vggt_weights
+from .structures import FREE, OCCUPIED, UNKNOWN, DepthAndCameras, PairTokens, PointCloud
+from .weights import WeightsFile, read_weights
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How frames become tokens; every field is part of the fingerprint of stored features."""
+
+    vggt_model: str = "facebook/VGGT-1B"
+    """Hub repository of the VGGT weights, or `embedded`."""
+    vggt_weights: str = ""
+    """A local VGGT weights file (.safetensors, .pt) instead of the Hub."""
+    concerto_model: str = "concerto_base"
+    """concerto_tiny, concerto_small, concerto_base, concerto_large, or `embedded`."""
+    concerto_weights: str = ""
+    """A local Concerto weights file (.pth, .safetensors) instead of the Hub."""
+    geometry: Literal["vggt", "sensor"] = "vggt"
+    """Where depth and cameras come from: predicted, or recorded with the videos."""
+    geometry_context: GeometryContext = "clip"
+    """`clip`: the frames that are compared share one world and scale; `frame`: each alone."""
+    confidence_percentile: float = 10.0
+    """Percent of a frame's pixels, the least confident, that are dropped (predicted depth only)."""
+    depth_edge_ratio: float = 0.1
+    """Drop a pixel whose depth differs from a neighbour's by more than this share of it."""
+    half_extent_m: float = 1.0
+    """Half the side of the scene's box, in metres (nominal metres for predicted depth)."""
+    radius_percentile: float = 90.0
+    """Percent of a scene's points that its box holds, for depth without metric scale."""
+    voxel_size_m: float = 0.02
+    """Side of a PTv3 grid cell, in metres; 0.02 is what Concerto was trained on."""
+    max_points: int = 8192
+    """Points of a frame after subsampling."""
+    subsampling: Literal["voxel", "random", "farthest"] = "voxel"
+    """Which points stay when a frame has more than max_points."""
+    feature_levels: int = 2
+    """Finer PTv3 stages joined to the deepest one; 0 is the deepest alone (512 features)."""
+    pooling: Literal["voxel", "patch", "global"] = "voxel"
+    """What one token is: a cell of the world, an image patch, or the whole frame."""
+    cell_size_m: float = 0.05
+    """Side of a token's cell for pooling=voxel, in metres."""
+    patch_size_px: int = 14
+    """Side of a token's patch for pooling=patch, in pixels of the depth map."""
+    max_tokens: int = 256
+    """Places kept for each pair: half those that changed most, the rest spread over the current frame."""
+
+    def __post_init__(self) -> None:
+        positive = ("half_extent_m", "voxel_size_m", "max_points", "cell_size_m", "patch_size_px", "max_tokens")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.confidence_percentile < 100:
+            raise ConfigError(f"confidence_percentile must be from 0 to below 100, got {self.confidence_percentile}")
+        if not 0 < self.radius_percentile <= 100:
+            raise ConfigError(f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}")
+        if self.feature_levels < 0:
+            raise ConfigError(f"feature_levels must not be negative, got {self.feature_levels}")
+        if self.cell_size_m < self.voxel_size_m:
+            raise ConfigError(f"cell_size_m {self.cell_size_m} is smaller than voxel_size_m {self.voxel_size_m}")
+
+
+@dataclass(frozen=True)
+class SceneObservation:
+    """What the views of each scene show, in the scene's levelled world: z up, (nominal) metres, shared origin.
+
+    Attributes:
+        geometry: depth and cameras in that world.
+        is_kept: pixels that became points; the rest had no depth, low confidence or lay on a depth edge.
+        grid_coord: PTv3 cell of each point of ``cloud``, counted from one corner of the box.
+        num_dropped: pixels dropped, by reason.
+    """
+
+    geometry: DepthAndCameras
+    point_map_m: Float[Tensor, "scenes views height width 3"]
+    normal: Float[Tensor, "scenes views height width 3"]
+    color: Float[Tensor, "scenes views height width 3"]
+    is_kept: Bool[Tensor, "scenes views height width"]
+    cloud: PointCloud
+    grid_coord: Int[Tensor, "points 3"]
+    num_dropped: Mapping[str, int]
+
+
+class ConcertoEncoder(nn.Module):
+    """The frozen half of the system. Its networks stay in eval mode and never require gradients."""
+
+    def __init__(self, source: GeometrySource, network: ptv3.PointTransformerV3, config: EncoderConfig):
+        super().__init__()
+        self.source = source
+        self.network = network
+        self.config = config
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> ConcertoEncoder:
+        """Stay in eval, whatever the model around asks for."""
+        return super().train(False)
+
+    @property
+    def feature_channels(self) -> int:
+        """Network channels of a token, read from the loaded weights."""
+        return sum(self.network.config.enc_channels[-1 - self.config.feature_levels :])
+
+    @torch.no_grad()
+    def forward(
+        self, frames: Float[Tensor, "pairs 2 3 height width"], recorded: DepthAndCameras | None = None
+    ) -> PairTokens:
+        """Tokens of each pair; ``frames`` are RGB in [0, 1]. Pairs do not influence one another."""
+        return self.tokens(self.observe(frames, recorded))
+
+    @torch.no_grad()
+    def observe(
+        self, frames: Float[Tensor, "scenes views 3 height width"], recorded: DepthAndCameras | None = None
+    ) -> SceneObservation:
+        """Depth, cameras, normals and the subsampled cloud of every view, in its scene's levelled world."""
+        config = self.config
+        geometry = self.source(frames, recorded)
+        color = _colors_at(frames, geometry.depth.shape[-2:])
+        point_map = unproject_depth(geometry.depth, geometry.intrinsics, geometry.cam_from_world)
+        percentile = 0.0 if geometry.is_metric else config.confidence_percentile
+        is_kept = keep_points(
+            geometry.depth,
+            geometry.confidence,
+            confidence_percentile=percentile,
+            depth_edge_ratio=config.depth_edge_ratio,
+        )
+        box = fit_scene_box(
+            point_map,
+            is_kept=is_kept,
+            world_up=geometry.world_up,
+            is_metric=geometry.is_metric,
+            half_extent_m=config.half_extent_m,
+            radius_percentile=config.radius_percentile,
+        )
+        scale = box.metres_per_world_unit
+        views = frames.shape[1]
+        level = DepthAndCameras(
+            depth=geometry.depth * scale[:, None, None, None],
+            confidence=geometry.confidence,
+            intrinsics=geometry.intrinsics,
+            cam_from_world=change_world(
+                geometry.cam_from_world,
+                rotation=box.rotation[:, None].expand(-1, views, 3, 3),
+                origin=box.origin_world[:, None].expand(-1, views, 3),
+                scale=scale[:, None].expand(-1, views),
+            ),
+            world_up=torch.zeros_like(geometry.world_up).index_fill(-1, torch.tensor(2, device=scale.device), 1.0),
+            is_metric=geometry.is_metric,
+        )
+        point_map_m = to_level(point_map, box)
+        has_depth = geometry.depth > 0
+        normal = normals_from_point_map(
+            point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
+        )
+        cloud, grid_coord = build_point_cloud(
+            point_map_m,
+            color=color,
+            normal=normal,
+            is_kept=is_kept,
+            half_extent_m=config.half_extent_m,
+            voxel_size_m=config.voxel_size_m,
+            max_points=config.max_points,
+            method=config.subsampling,
+            generator=torch.Generator(device=frames.device).manual_seed(0),
+        )
+        num_pixels, num_kept = is_kept.numel(), int(is_kept.sum())
+        num_without_depth = num_pixels - int(has_depth.sum())
+        return SceneObservation(
+            geometry=level,
+            point_map_m=point_map_m,
+            normal=normal,
+            color=color,
+            is_kept=is_kept,
+            cloud=cloud,
+            grid_coord=grid_coord,
+            num_dropped={
+                "no depth": num_without_depth,
+                "low confidence or depth edge": num_pixels - num_without_depth - num_kept,
+                "same voxel, outside the box or above max_points": num_kept - len(cloud.coord_m),
+            },
+        )
+
+    @torch.no_grad()
+    def point_features(self, scene: SceneObservation) -> Float[Tensor, "points channels"]:
+        """PTv3 features of every point of the cloud; the serialization depth is fixed by the box."""
+        cloud = scene.cloud
+        if len(cloud.coord_m) == 0:
+            return cloud.coord_m.new_zeros(0, self.feature_channels)
+        # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two frames of
+        # a pair, and all pairs, share one origin.
+        coord = cloud.coord_m + cloud.coord_m.new_tensor([0.0, 0.0, self.config.half_extent_m])
+        out = self.network(
+            coord=coord,
+            grid_coord=scene.grid_coord,
+            feat=torch.cat([coord, cloud.color, cloud.normal], dim=-1),
+            offset=cloud.offset,
+            max_grid_coord=math.ceil(2 * self.config.half_extent_m / self.config.voxel_size_m) - 1,
+        )
+        return out.to_points(self.config.feature_levels)
+
+    @torch.no_grad()
+    def tokens(self, scene: SceneObservation) -> PairTokens:
+        """Pool the point features of both frames at the same places, and choose the places that tell most."""
+        config = self.config
+        cells = self._pool(self.point_features(scene), scene)
+        if config.pooling == "voxel":
+            geometry = scene.geometry
+            state = cell_state(
+                cells.centre_m,
+                is_occupied=cells.is_occupied,
+                depth=geometry.depth,
+                intrinsics=geometry.intrinsics,
+                cam_from_world=geometry.cam_from_world,
+                margin=config.cell_size_m,
+            )
+        else:
+            # A patch or a whole frame is looked at in every frame: nothing there is hidden.
+            state = torch.where(cells.is_occupied, OCCUPIED, FREE)
+        state = torch.where(cells.is_valid[:, None], state, UNKNOWN)
+        return select_tokens(
+            cells, state=state, half_extent_m=config.half_extent_m, max_tokens=config.max_tokens
+        )
+
+    def _pool(self, feat: Float[Tensor, "points channels"], scene: SceneObservation) -> CellTokens:
+        config = self.config
+        views, height, width = scene.is_kept.shape[1:]
+        if config.pooling == "voxel":
+            return pool_cells(
+                feat, scene.cloud, views=views, cell_size_m=config.cell_size_m, half_extent_m=config.half_extent_m
+            )
+        if config.pooling == "patch":
+            return pool_patches(
+                feat,
+                scene.cloud,
+                views=views,
+                height=height,
+                width=width,
+                patch_size=config.patch_size_px,
+                half_extent_m=config.half_extent_m,
+            )
+        return pool_globally(feat, scene.cloud, views=views)
+
+
+def build_encoder(config: EncoderConfig, *, device: torch.device | str = "cpu") -> ConcertoEncoder:
+    """Find, open and check the weights that ``config`` names, and wire the encoder.
+
+    Raises:
+        WeightsError: weights are missing (the message says how to give them), damaged or of another network.
+    """
+    source: GeometrySource = SensorSource()
+    if config.geometry == "vggt":
+        file = read_weights(find_vggt_weights(config.vggt_model, file=config.vggt_weights))
+        geometry_network = vggt.build_vggt(file.config)  # a file without configuration is the published 1B
+        vggt.load_official_weights(geometry_network, file.tensors)
+        source = VGGTSource(geometry_network.to(device), context=config.geometry_context)
+    file = read_weights(find_concerto_weights(config.concerto_model, file=config.concerto_weights))
+    if not file.config:
+        raise WeightsError(
+            f"{file.path} carries no network configuration; a Concerto file holds {{config, state_dict}}"
+        )
+    network = ptv3.build_ptv3(file.config)
+    ptv3.load_official_weights(network, file.tensors)
+    return ConcertoEncoder(source, network.to(device), config)
+
+
+def _colors_at(
+    frames: Float[Tensor, "scenes views 3 height width"], size: torch.Size | tuple[int, int]
+) -> Float[Tensor, "scenes views depth_height depth_width 3"]:
+    """The frames' colours at the depth map's resolution (area average), channels last."""
+    flat = rearrange(frames, "b s c h w -> (b s) c h w")
+    if tuple(flat.shape[-2:]) != tuple(size):
+        flat = F.interpolate(flat, size=tuple(size), mode="area")
+    return rearrange(flat, "(b s) c h w -> b s h w c", b=frames.shape[0])
