@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.installed  ## set up, then the whole pipeline on the embedded clips and networks
+	$(RUN)/concerto-laq demo --output demo_output
+
+test: check $(VENV)/.installed-test  ## set up, check, then all tests
+	$(RUN)/python -m pytest -n 2
+
+check: $(VENV)/.installed-test  ## format, lint, types: what CI runs first
+	$(RUN)/ruff format --check laq tests benchmarks
+	$(RUN)/ruff check laq tests benchmarks
+	$(RUN)/mypy
+
+bench: $(VENV)/.installed-test  ## measure; prints machine, versions, medians
+	for script in benchmarks/*.py; do $(RUN)/python $$script || exit 1; done
+
+# torch goes first and alone: named by its exact version, no other package can pull another build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) $$($(PYTHON) -c "print(next(l for l in open('constraints.txt') if l.startswith('torch==')))")
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(INSTALL) -e ".[test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo_output build laq/*.egg-info

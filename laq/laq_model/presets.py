@@ -1,0 +1,43 @@
+"""Named sets of defaults. A preset only changes defaults: any flag beside it still counts."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
+
+Preset = Literal["published", "tiny", "lapa"]
+PRESETS: tuple[Preset, ...] = ("published", "tiny", "lapa")
+
+# Every configuration that has a field of this name takes the value.
+_OVERRIDES: dict[str, dict[str, Any]] = {
+    "published": {},
+    # The embedded networks on a laptop: 112-pixel frames, and an action model that trains in minutes on two cores.
+    "tiny": {
+        "vggt_model": "embedded",
+        "concerto_model": "embedded",
+        "frame_size": 112,
+        "max_points": 4096,
+        "dim": 128,
+        "spatial_depth": 2,
+        "temporal_depth": 2,
+    },
+    # The sizes of LAPA's own quantizer (arXiv 2410.11758, §3.1) for comparison with its labels.
+    "lapa": {"codebook_size": 8, "code_seq_len": 4, "quantizer_dim": 32, "frame_offset": 30},
+}
+
+Config = TypeVar("Config")
+
+
+def with_preset(config: Config, preset: str) -> Config:
+    """The configuration with the preset's defaults, in nested configurations too."""
+    overrides = _OVERRIDES[preset]
+    changes: dict[str, Any] = {}
+    for field in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if field.name == "preset":
+            changes["preset"] = preset
+        elif is_dataclass(value):
+            changes[field.name] = with_preset(value, preset)
+        elif field.name in overrides:
+            changes[field.name] = overrides[field.name]
+    return replace(config, **changes)  # type: ignore[type-var]

@@ -1,0 +1,61 @@
+"""A trained run, ready to be used: the model with its weights, and the settings that its tokens need."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .checkpoint import open_run
+from .concerto_laq import ConcertoLAQ
+from .concerto_wrapper import EncoderConfig
+from .errors import RunError
+from .webm_dataset import VideoDataConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run folder holds.
+
+    Attributes:
+        fingerprint: the first digits of the SHA-256 of the weights file.
+    """
+
+    model: ConcertoLAQ
+    encoder: EncoderConfig
+    data: VideoDataConfig
+    fingerprint: str
+
+
+def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") -> TrainedRun:
+    """Open a run folder for use; the model is in eval mode.
+
+    Raises:
+        RunError: no run there, no checkpoint yet, or settings of another version.
+        WeightsError: the weights are damaged or do not fit the configuration.
+    """
+    run = open_run(path)
+    weights = run.path / "model.safetensors"
+    if not weights.is_file():
+        raise RunError(f"{path} has no weights yet (no {weights.name}); let the training reach its first checkpoint")
+    model = ConcertoLAQ.from_pretrained(run.path).to(device).eval()
+    return TrainedRun(
+        model=model,
+        encoder=_restore(EncoderConfig, run.config["encoder"], run.path),
+        data=_restore(VideoDataConfig, run.config["data"], run.path),
+        fingerprint=hashlib.sha256(weights.read_bytes()).hexdigest()[:12],
+    )
+
+
+def _restore(config_type: type[Config], values: dict[str, Any], path: Path) -> Config:
+    known = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise RunError(f"{path} was made by another version: it has the settings {', '.join(unknown)}")
+    return config_type(**values)
