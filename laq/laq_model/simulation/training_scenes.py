@@ -5,7 +5,7 @@
 One shard is ``rgb_XXXX.npy`` uint8 [clips, 4, size, size, 3], ``depth_XXXX.npy`` uint16 millimetres along the
 optical axis [clips, 4, size, size] (0: beyond 8 m), and ``cameras_XXXX.npz`` with K [clips, 3, 3] (pixels of these
 images, integer pixel centres), cam_from_world [clips, 4, 3, 4] (OpenCV axes, metres) and task [clips]. The shards
-``*_heldout.*`` come from tasks that no other shard has; the demo pack's tasks are in neither.
+``heldout_*`` come from tasks that no other shard has; the demo pack's tasks are in neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from .appearance import randomize_appearance
-from .camera_paths import MOVES, CameraPath, draw_path
+from .camera_paths import MOVES, draw_path
 from .render import SceneRenderer
 from .rollout import roll_out
 
@@ -59,27 +59,26 @@ class TrainingScenesConfig:
 def render_training_scenes(config: TrainingScenesConfig) -> None:
     """Write all shards that are not there yet."""
     config.output.mkdir(parents=True, exist_ok=True)
-    shards = [(f"{number:04d}", TRAINING_TASKS, number) for number in range(config.num_clips // config.clips_per_shard)]
     held_out = config.num_held_out // config.clips_per_shard
-    shards += [(f"{number:04d}_heldout", HELD_OUT_TASKS, 10_000 + number) for number in range(held_out)]
-    for name, tasks, number in tqdm(shards[config.first_shard :: config.shard_step], desc="shards"):
-        if not (config.output / f"cameras_{name}.npz").exists():
-            _render_shard(config, name, tuple(tasks), number)
+    shards = [("heldout_", HELD_OUT_TASKS, 10_000 + number) for number in range(held_out)]
+    shards += [("", TRAINING_TASKS, number) for number in range(config.num_clips // config.clips_per_shard)]
+    for prefix, tasks, number in tqdm(shards[config.first_shard :: config.shard_step], desc="shards"):
+        if not (config.output / f"{prefix}rgb_{number:04d}.npy").exists():
+            _render_shard(config, prefix, tuple(tasks), number)
 
 
-def _render_shard(config: TrainingScenesConfig, name: str, tasks: tuple[str, ...], number: int) -> None:
+def _render_shard(config: TrainingScenesConfig, prefix: str, tasks: tuple[str, ...], number: int) -> None:
     clips = []
     episodes = config.clips_per_shard // CLIPS_PER_EPISODE
     for episode in range(episodes):
         task = tasks[(number * episodes + episode) % len(tasks)]
         clips += _render_episode(task, np.random.default_rng([config.seed, number, episode]), config.size)
     rgb, depth, intrinsics, cam_from_world, task_names = zip(*clips, strict=True)
-    _save(config.output / f"rgb_{name}.npy", np.stack(rgb))
-    _save(config.output / f"depth_{name}.npy", np.stack(depth))
-    target = config.output / f"cameras_{name}.npz"  # last: its presence says that the shard is whole
-    temporary = target.with_suffix(".tmp.npz")
-    np.savez(temporary, K=np.stack(intrinsics), cam_from_world=np.stack(cam_from_world), task=np.array(task_names))
-    temporary.replace(target)
+    cameras = config.output / f"{prefix}cameras_{number:04d}.npz"
+    np.savez(cameras, K=np.stack(intrinsics), cam_from_world=np.stack(cam_from_world), task=np.array(task_names))
+    _save(config.output / f"{prefix}depth_{number:04d}.npy", np.stack(depth))
+    # Last and in one step: its presence says that the shard is whole.
+    _save(config.output / f"{prefix}rgb_{number:04d}.npy", np.stack(rgb))
 
 
 def _render_episode(task: str, rng: np.random.Generator, size: int) -> list[tuple]:
@@ -95,7 +94,6 @@ def _render_episode(task: str, rng: np.random.Generator, size: int) -> list[tupl
         # A third of the clips have a camera that stands still, as most videos of arms do.
         move = str(rng.choice(["fixed", *MOVES], p=[0.34, 0.22, 0.22, 0.22]))
         path = draw_path(rng, num_frames=64, size=size, move=move)
-        path = CameraPath(path.cam_from_world, path.intrinsics, path.move)
         pictures = [renderer.draw(rollout.qpos[frame], path, frame) for frame in frames]
         depth_m = np.stack([depth for _, depth in pictures])
         depth_mm = np.where(depth_m < MAX_DEPTH_M, np.rint(depth_m * 1000), 0).astype(np.uint16)
