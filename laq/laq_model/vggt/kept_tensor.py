@@ -1,0 +1,50 @@
+"""Keep what was computed from a parameter until the parameter changes.
+
+Frozen weights are used thousands of times; what depends on them and on the image size alone is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+
+class KeptTensors:
+    """Tensors derived from one parameter, by key. They are no state: not saved or copied with a module."""
+
+    def __init__(self) -> None:
+        self._origin: Tensor | None = None  # shares the parameter's memory, so its address stays taken
+        self._version = -1
+        self._kept: dict[Hashable, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> KeptTensors:
+        return KeptTensors()
+
+    def __reduce__(self) -> tuple[type[KeptTensors], tuple[()]]:
+        return KeptTensors, ()
+
+    def get(self, parameter: Tensor, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` gives for this parameter and key; anew where a gradient may be asked for."""
+        trains = torch.is_grad_enabled() and parameter.requires_grad
+        if trains or parameter.is_inference() or torch.compiler.is_compiling():
+            return compute()
+        if not self._is_of(parameter):
+            self._origin, self._version, self._kept = parameter.detach(), parameter._version, {}
+        if key not in self._kept:
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+            ):  # else it could not take part in training later
+                self._kept[key] = compute()
+        return self._kept[key]
+
+    def _is_of(self, parameter: Tensor) -> bool:
+        origin = self._origin
+        return (
+            origin is not None
+            and self._version == parameter._version
+            and (origin.device, origin.dtype, origin.data_ptr())
+            == (parameter.device, parameter.dtype, parameter.data_ptr())
+        )
