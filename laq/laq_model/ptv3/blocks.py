@@ -1,4 +1,4 @@
-"""The block that every stage repeats: convolution as position code, attention, MLP; each adds to its input."""
+"""The block that every stage repeats: convolution as position code, attention, MLP."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class PTv3Config:
     enc_channels: tuple[int, ...] = (48, 96, 192, 384, 512)
     enc_num_head: tuple[int, ...] = (3, 6, 12, 24, 32)
     enc_patch_size: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024)
-    mlp_ratio: float = 4
+    mlp_ratio: float = 4.0
     qkv_bias: bool = True
     qk_scale: float | None = None
     attn_drop: float = 0.0
@@ -90,6 +90,9 @@ def parse_config(entries: Mapping[str, Any]) -> PTv3Config:
             )
     names = PTv3Config.__dataclass_fields__
     known = {name: _as_tuple(value) for name, value in entries.items() if name in names}
+    for name in ("mlp_ratio", "qk_scale", "attn_drop", "proj_drop", "drop_path", "layer_scale"):
+        if known.get(name) is not None:
+            known[name] = float(known[name])
     if isinstance(known.get("order"), str):
         known["order"] = (known["order"],)
     return PTv3Config(**known)

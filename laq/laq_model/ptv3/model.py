@@ -1,8 +1,8 @@
 """The encoder: embedding, then stages of pooling and blocks.
 
 Departs from the released code where that is not repeatable: curves are never shuffled, networks are built in
-eval mode, and the number of bits on the curves can be fixed (``max_grid_coord``), so that a cloud's features do
-not depend on the clouds beside it.
+eval mode, and the number of bits on the curves can be fixed (``max_grid_coord``), so that a cloud's features
+do not depend on the clouds beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from ..errors import GeometryError
 from .blocks import Block
 from .config import PTv3Config, parse_config
 from .pooling import GridPooling, find_members
+from .row_padding import pad_rows, padded_length
 from .serialization import check_code_fits
 from .stages import EncodedClouds, EncodedStage, StageCells, StageTables, build_tables, pool_stage
 
@@ -110,7 +112,9 @@ class PointTransformerV3(nn.Module):
         cells = _first_stage(coord, grid_coord, offset, max_grid_coord)
         tables = self._tables(cells, stage=0)
         _check_distinct(tables)
-        hidden = self.enc["enc0"](self.embedding(feat, mask), tables)
+        if mask is not None:
+            mask = F.pad(mask, (0, padded_length(len(mask)) - len(mask)))
+        hidden = self.enc["enc0"](self.embedding(pad_rows(feat), mask), tables)
         stages = [_encoded(hidden, cells, tables, None)]
         for stage, stride in enumerate(self.config.stride, start=1):
             members = find_members(
@@ -119,7 +123,7 @@ class PointTransformerV3(nn.Module):
             cells = pool_stage(cells, members, stride=stride)
             tables = self._tables(cells, stage=stage)
             pool = self.enc.get_submodule(f"enc{stage}.down")
-            hidden = self.enc[f"enc{stage}"](pool(hidden, members), tables)
+            hidden = self.enc[f"enc{stage}"](pad_rows(pool(hidden, members)), tables)
             stages.append(_encoded(hidden, cells, tables, members.inverse))
         return EncodedClouds(tuple(stages))
 
@@ -190,13 +194,13 @@ def _check_distinct(tables: StageTables) -> None:
 
 
 def _encoded(
-    feat: Float[Tensor, "points channels"],
+    feat: Float[Tensor, "padded_points channels"],
     cells: StageCells,
     tables: StageTables,
     inverse: Int[Tensor, " _"] | None,
 ) -> EncodedStage:
     return EncodedStage(
-        feat=feat,
+        feat=feat[: len(cells.grid_coord)],
         coord=cells.coord,
         grid_coord=cells.grid_coord,
         offset=cells.offset,

@@ -3,8 +3,8 @@
 A cloud of n points with patch size K, in serial order (Wu et al. 2024, §4.3, variable-length form):
 
 * n < K: one patch of n points;
-* n ≥ K: ⌊n / K⌋ full patches, and if r = n mod K points are left, one more patch whose queries are these r and
-  whose keys are the cloud's last K points.
+* n ≥ K: ⌊n / K⌋ full patches, and if r = n mod K points are left, one more patch whose queries are these r
+  and whose keys are the cloud's last K points.
 
 Full patches of all clouds are stacked. Each cloud's rest is rounded up to a length of its own (never to a
 neighbour's), and rests of equal lengths are stacked, so that what a cloud gets does not depend on the batch.
@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from .row_padding import padded_length
 
 LENGTH_STEP = (
     64  # points; a rest is rounded up to a multiple, so a batch of any size has at most a few groups
@@ -45,11 +48,11 @@ class PatchTable:
 
     Attributes:
         groups: patches by shape; their outputs, flattened and joined, are the slots.
-        slot: where the output of each place (or row) stands among the slots.
+        slot: where the output of each place (or row) stands among the slots; spare rows read slot 0.
     """
 
     groups: tuple[PatchGroup, ...]
-    slot: Int[Tensor, " points"]
+    slot: Int[Tensor, " _"]
 
 
 def build_patches(
@@ -130,4 +133,5 @@ def apply_order(
         query = order[group.query]
         key = query if group.key is group.query else order[group.key]
         groups.append(PatchGroup(query, key, group.is_key))
-    return PatchTable(groups=tuple(groups), slot=patches.slot[rank])
+    num_spare = padded_length(len(rank)) - len(rank)
+    return PatchTable(groups=tuple(groups), slot=F.pad(patches.slot[rank], (0, num_spare)))

@@ -103,8 +103,8 @@ def _hilbert_code(axes: Int[Tensor, "axes=3 *points"], depth: int) -> Int[Tensor
     x, y, z = axes.unbind()
     for bit in range(depth - 1, -1, -1):
         low = (1 << bit) - 1
-        # Where the bit is set, invert the low bits of x; elsewhere exchange them with those of the axis (for x
-        # itself, nothing).
+        # Where the bit is set, invert the low bits of x; elsewhere exchange them with those of the axis
+        # (for x itself, nothing).
         x = x ^ (-((x >> bit) & 1) & low)
         x, y = _invert_or_exchange(x, y, bit, low)
         x, z = _invert_or_exchange(x, z, bit, low)
