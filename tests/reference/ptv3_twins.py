@@ -84,7 +84,7 @@ def sparse_conv(
 def pool(
     feat: np.ndarray, cells: list[tuple[int, ...]], clouds: list[int], stride: int
 ) -> tuple[list[tuple[int, ...]], list[int], np.ndarray, np.ndarray]:
-    """Parents as (cloud, x, y, z), the parent of each row, and maximum and mean over each parent's members."""
+    """Parents as (cloud, x, y, z), the parent of each row, and maximum and mean over its members."""
     parent_of = [
         (cloud, *(axis // stride for axis in cell)) for cloud, cell in zip(clouds, cells, strict=True)
     ]
