@@ -80,7 +80,7 @@ class Block(nn.Module):
         channels: int,
         num_heads: int,
         *,
-        mlp_ratio: float,
+        mlp_ratio: float | int,
         norm_eps: float,
         start_scale: float,
         norms_query_and_key: bool = False,
