@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from laq_model.errors import ConfigError, GeometryError, WeightsError
 from laq_model.ptv3 import build_ptv3, load_official_weights
+from laq_model.ptv3.blocks import Block, DropPath
 
 CONFIG = {
     "in_channels": 5,
@@ -131,6 +132,17 @@ def test_training_reaches_every_parameter():
     for name, value in network.named_parameters():
         assert value.grad is not None, name
         assert value.grad.abs().max() > 0, name
+
+
+def test_drop_path_drops_whole_points_and_keeps_the_mean():
+    rates = [block.drop_path.rate for block in build_ptv3(CONFIG).modules() if isinstance(block, Block)]
+    assert_close(torch.tensor(rates), torch.linspace(0, 0.3, 8))  # over all blocks, not over each stage's
+    torch.manual_seed(0)
+    kept = DropPath(0.3).train()(torch.ones(20000, 2))
+    assert torch.equal(kept[:, 0], kept[:, 1])
+    assert_close(kept.unique(), torch.tensor([0, 1 / 0.7]))
+    assert kept.mean() == pytest.approx(1, abs=0.02)  # four standard deviations of 20000 draws
+    assert torch.equal(DropPath(0.3).eval()(torch.ones(9, 2)), torch.ones(9, 2))
 
 
 @torch.no_grad()
