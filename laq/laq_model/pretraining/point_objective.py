@@ -1,0 +1,96 @@
+"""What the tiny Concerto is trained to say: what is under the mask, and what an image network sees there.
+
+Source: Concerto (Zhang et al. 2025, arXiv 2510.23607): joint 2D-3D self-supervision of a PTv3. Departures, so
+that minutes on a CPU suffice: masked points are asked for their own place, colour and normal instead of a
+teacher's features (no teacher, so nothing can collapse), and the image network is the tiny VGGT's image
+transformer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .point_clouds import PointBatch
+
+MIN_POINTS_OF_PATCH = 4  # a patch with fewer points says little
+OWN_CHANNELS = 9  # place, colour, normal
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """What is hidden from the network."""
+
+    share: float = 0.6
+    """Share of blocks that are hidden."""
+    block_cells: int = 8
+    """Side of a block, in cells of the first stage."""
+
+
+class PretrainingHeads(nn.Module):
+    """Two small networks on the joined features of all stages; not shipped."""
+
+    def __init__(self, channels: int, image_channels: int, hidden: int = 128):
+        super().__init__()
+        self.own = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, OWN_CHANNELS)
+        )
+        self.image = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, image_channels)
+        )
+
+
+def block_mask(
+    grid_coord: Int[Tensor, "points 3"],
+    cloud_index: Int[Tensor, " points"],
+    *,
+    config: MaskConfig,
+    generator: torch.Generator,
+) -> Bool[Tensor, " points"]:
+    """Hide whole blocks: each occupied block of each cloud by its own throw."""
+    block = torch.cat([cloud_index[:, None], grid_coord // config.block_cells], dim=1)
+    _, block_index = torch.unique(block, dim=0, return_inverse=True)
+    is_hidden = torch.rand(int(block_index.max()) + 1, generator=generator) < config.share
+    return is_hidden[block_index]
+
+
+def own_targets(batch: PointBatch, *, half_extent_m: float) -> Float[Tensor, "points 9"]:
+    """Place, colour and normal, each brought to about unit spread."""
+    middle = batch.coord.new_tensor([0.0, 0.0, half_extent_m])
+    return torch.cat(
+        [2 * (batch.coord - middle) / half_extent_m, 4 * (batch.color - 0.5), batch.normal], dim=1
+    )
+
+
+def own_loss(
+    predicted: Float[Tensor, "points 9"],
+    target: Float[Tensor, "points 9"],
+    is_hidden: Bool[Tensor, " points"],
+) -> Float[Tensor, ""]:
+    """Mean smooth L1 over hidden points; 0 without any."""
+    loss = F.smooth_l1_loss(predicted, target, reduction="none", beta=0.5).mean(dim=1)
+    return (loss * is_hidden).sum() / is_hidden.sum().clamp(min=1)
+
+
+def mean_of_patches(
+    feat: Float[Tensor, "points channels"], patch_index: Int[Tensor, " points"], num_patches: int
+) -> tuple[Float[Tensor, "patches channels"], Int[Tensor, " patches"]]:
+    """Mean feature of the points that a patch sees, and their number."""
+    count = torch.bincount(patch_index, minlength=num_patches)
+    total = feat.new_zeros(num_patches, feat.shape[1]).index_add(0, patch_index, feat)
+    return total / count.clamp(min=1)[:, None], count
+
+
+def image_loss(
+    predicted: Float[Tensor, "patches channels"],
+    target: Float[Tensor, "patches channels"],
+    count: Int[Tensor, " patches"],
+) -> Float[Tensor, ""]:
+    """One minus the cosine, over patches that enough points see; 0 without any."""
+    distance = 1 - F.cosine_similarity(predicted, target, dim=1)
+    is_counted = count >= MIN_POINTS_OF_PATCH
+    return (distance * is_counted).sum() / is_counted.sum().clamp(min=1)

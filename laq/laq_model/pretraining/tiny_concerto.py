@@ -1,0 +1,334 @@
+"""Train the tiny Concerto on clouds of rendered scenes.
+
+python -m laq_model.pretraining.tiny_concerto --scenes DIR --vggt_weights FILE --output DIR
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..concerto_wrapper import ConcertoEncoder, EncoderConfig
+from ..errors import ConfigError, LAQError
+from ..geometry_source import GeometrySource, SensorSource, VGGTSource
+from ..presets import with_preset
+from ..ptv3 import PointTransformerV3, build_ptv3
+from ..vggt import VGGT, build_vggt, load_official_weights
+from ..weights import read_weights
+from .muon import Muon
+from .point_clouds import CloudBank, PointBatch, build_clouds
+from .point_objective import (
+    MaskConfig,
+    PretrainingHeads,
+    block_mask,
+    image_loss,
+    mean_of_patches,
+    own_loss,
+    own_targets,
+)
+from .point_probe import Features, probe_moved_points
+from .run_state import (
+    AverageWeights,
+    learning_rate_share,
+    load_run_state,
+    report,
+    save_network,
+    save_run_state,
+)
+from .training_scenes import TrainingScenes
+from .vggt_metrics import mean_of
+
+log = logging.getLogger(__name__)
+
+NETWORK_FILE = "concerto_embedded.safetensors"
+# Four stages instead of five: the finest of the three that are joined by default has 4 cm cells, so that a hand
+# that moves a few centimetres leaves its cell. Heads of 16 channels, as published.
+TINY_NETWORK: dict[str, Any] = {
+    "in_channels": 9,
+    "order": ["z", "z-trans", "hilbert", "hilbert-trans"],
+    "stride": [2, 2, 2],
+    "enc_depths": [1, 1, 2, 1],
+    "enc_channels": [32, 48, 96, 128],
+    "enc_num_head": [2, 3, 6, 8],
+    "enc_patch_size": [256, 256, 256, 256],
+    "mlp_ratio": 4,
+    "qkv_bias": True,
+    "drop_path": 0.1,
+    "mask_token": True,
+}
+
+
+@dataclass(frozen=True)
+class TinyConcertoConfig:
+    """One training run."""
+
+    scenes: str
+    """Folder of rendered training scenes."""
+    vggt_weights: str
+    """The tiny VGGT's file: its depth makes most clouds, its image transformer is the teacher."""
+    output: str
+    """Folder of the run: state, metrics and the network."""
+    resume: bool = False
+    """Go on from the state in the output folder."""
+    num_clips: int = 800
+    """Training clips that become clouds, two of each."""
+    recorded_share: float = 0.4
+    """Share of clips with recorded instead of predicted depth."""
+    num_steps: int = 3000
+    """Optimiser steps in all."""
+    warmup_steps: int = 50
+    """Steps of the learning rate's rise."""
+    decay_steps: int = 800
+    """Steps of its fall at the end."""
+    clouds_per_step: int = 6
+    """Clouds of a step."""
+    learning_rate: float = 2e-3
+    """On the plateau."""
+    weight_decay: float = 0.02
+    """For matrices only."""
+    gradient_clip: float = 1.0
+    """Largest norm of a step's gradient."""
+    average_decay: float = 0.998
+    """Of the exponential average of the weights, which is what is saved."""
+    image_weight: float = 1.0
+    """Weight of the image tokens beside the masked points."""
+    save_every_steps: int = 250
+    """Steps between states, evaluations and network files."""
+    seed: int = 0
+    """Of the initial weights and all drawing."""
+    bfloat16: bool = True
+    """Matrix products in bfloat16, everything else in float32."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_clips", "num_steps", "clouds_per_step", "learning_rate", "save_every_steps"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+def train(config: TinyConcertoConfig) -> dict[str, float]:
+    """Build the clouds, train, save as it goes, and return the last held-out figures."""
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    vggt = read_vggt(config.vggt_weights)
+    bank = build_bank(config, vggt, held_out=False)
+    held_out = build_bank(replace(config, num_clips=64), vggt, held_out=True)
+    image_channels = held_out.batch([0]).image_tokens.shape[-1]
+    model = new_model(image_channels, config.seed).train()
+    network = model["network"]
+    log.info("%d clouds; %.2f M parameters", len(bank), sum(p.numel() for p in network.parameters()) / 1e6)
+    average = AverageWeights(model, config.average_decay)
+    optimizers = build_optimizers(model, config)
+    first_step = 0
+    if config.resume:
+        first_step = load_run_state(folder, network=model, average=average, optimizers=optimizers)
+    (folder / "config.json").write_text(json.dumps({**asdict(config), "network": TINY_NETWORK}, indent=2))
+    metrics: dict[str, float] = {}
+    sums: dict[str, float] = {}
+    started = time.perf_counter()
+    for step in range(first_step, config.num_steps):
+        batch = bank.draw(num_clouds=config.clouds_per_step, seed=config.seed, step=step)
+        terms = training_step(model, batch, optimizers=optimizers, config=config, step=step, bank=bank)
+        average.update(model)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value / 50
+        done = step + 1
+        if done % 50 == 0:
+            seconds = (time.perf_counter() - started) / 50
+            report(folder, {"step": done, **sums, "clouds_per_s": config.clouds_per_step / seconds})
+            started, sums = time.perf_counter(), {}
+        if done % config.save_every_steps == 0 or done == config.num_steps:
+            save_run_state(folder, step=done, network=model, average=average, optimizers=optimizers)
+            averaged = averaged_model(average, image_channels)
+            metrics = evaluate(averaged, bank, held_out, config)
+            report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
+            save_network(
+                folder / NETWORK_FILE,
+                averaged["network"].state_dict(),
+                config=TINY_NETWORK,
+                provenance={
+                    "steps": done,
+                    "clouds": len(bank),
+                    "data": "rendered scenes",
+                    "held_out": metrics,
+                },
+            )
+            started = time.perf_counter()
+    return metrics
+
+
+def new_model(image_channels: int, seed: int) -> nn.ModuleDict:
+    """The network with random weights, and its heads."""
+    torch.manual_seed(seed)
+    network = build_ptv3(TINY_NETWORK)
+    heads = PretrainingHeads(sum(network.config.enc_channels), image_channels)
+    return nn.ModuleDict({"network": network, "heads": heads})
+
+
+def read_vggt(path: str) -> VGGT:
+    """The frozen tiny VGGT."""
+    file = read_weights(path)
+    network = build_vggt(file.config)
+    load_official_weights(network, file.tensors)
+    return network.eval().requires_grad_(False)
+
+
+def build_bank(config: TinyConcertoConfig, vggt: VGGT, *, held_out: bool) -> CloudBank:
+    """Clouds of random clips: the first share from recorded depth, the rest from predicted depth."""
+    scenes = TrainingScenes(config.scenes, held_out=held_out)
+    clips = np.random.default_rng(config.seed).permutation(len(scenes))[: config.num_clips]
+    num_recorded = round(config.recorded_share * len(clips))
+    encoder_config = with_preset(EncoderConfig(), "tiny")
+    clouds: list[PointBatch] = []
+    sources: list[tuple[GeometrySource, np.ndarray]] = [
+        (SensorSource(), clips[:num_recorded]),
+        (VGGTSource(vggt), clips[num_recorded:]),
+    ]
+    for source, part in sources:
+        encoder = ConcertoEncoder(source, build_ptv3(TINY_NETWORK), encoder_config)
+        clouds += build_clouds(encoder, vggt, scenes, clips=part)
+    return CloudBank(
+        clouds, half_extent_m=encoder_config.half_extent_m, voxel_size_m=encoder_config.voxel_size_m
+    )
+
+
+def build_optimizers(model: nn.Module, config: TinyConcertoConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the linear layers of the blocks, AdamW for everything else; norms and biases do not decay."""
+    named = list(model.named_parameters())
+    hidden = [p for name, p in named if ".block" in name and p.ndim == 2]
+    is_hidden = {id(p) for p in hidden}
+    decaying = [p for _, p in named if p.ndim > 1 and id(p) not in is_hidden]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": decaying, "weight_decay": config.weight_decay},
+            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    return [adamw, Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)]
+
+
+def training_step(
+    model: nn.ModuleDict,
+    batch: PointBatch,
+    *,
+    optimizers: list[torch.optim.Optimizer],
+    config: TinyConcertoConfig,
+    step: int,
+    bank: CloudBank,
+) -> dict[str, float]:
+    """One optimiser step; the value of every term before it."""
+    share = learning_rate_share(
+        step, num_steps=config.num_steps, warmup_steps=config.warmup_steps, decay_steps=config.decay_steps
+    )
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = config.learning_rate * share
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    terms = objective(model, batch, config=config, bank=bank, generator=generator)
+    model.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    for optimizer in optimizers:
+        optimizer.step()
+    return {name: float(value.detach()) for name, value in terms.items()} | {"gradient_norm": float(norm)}
+
+
+def objective(
+    model: nn.ModuleDict,
+    batch: PointBatch,
+    *,
+    config: TinyConcertoConfig,
+    bank: CloudBank,
+    generator: torch.Generator,
+) -> dict[str, Float[Tensor, ""]]:
+    """Both terms on clouds with hidden blocks."""
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), batch.offset[:-1]])
+    cloud_index = torch.arange(len(starts)).repeat_interleave(batch.offset - starts)
+    mask = block_mask(batch.grid_coord, cloud_index, config=config.mask, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        feat = all_levels(model["network"], batch, max_grid_coord=bank.max_grid_coord, mask=mask)
+        own = model["heads"].own(feat).float()
+        num_patches = batch.image_tokens.shape[0] * batch.image_tokens.shape[1]
+        patch_feat, count = mean_of_patches(feat.float(), batch.patch_index, num_patches)
+        image = model["heads"].image(patch_feat).float()
+    terms = {
+        "own": own_loss(own, own_targets(batch, half_extent_m=bank.half_extent_m), mask),
+        "image": image_loss(image, batch.image_tokens.flatten(0, 1), count),
+    }
+    return {**terms, "total": terms["own"] + config.image_weight * terms["image"]}
+
+
+def averaged_model(average: AverageWeights, image_channels: int) -> nn.ModuleDict:
+    """Network and heads with the averaged weights, in eval."""
+    model = new_model(image_channels, seed=0)
+    model.load_state_dict(average.tensors)
+    return model.eval()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.ModuleDict, train_bank: CloudBank, held_out: CloudBank, config: TinyConcertoConfig
+) -> dict[str, float]:
+    """Both terms on held-out clouds, and the probe's value beside raw inputs and an untrained network."""
+    losses: list[dict[str, float]] = []
+    for first in range(0, len(held_out), 8):
+        batch = held_out.batch(list(range(first, min(first + 8, len(held_out)))))
+        terms = objective(
+            model, batch, config=config, bank=held_out, generator=torch.Generator().manual_seed(first)
+        )
+        losses.append({name: float(value) for name, value in terms.items()})
+    untrained = build_ptv3(TINY_NETWORK)
+
+    def features_of(network: PointTransformerV3) -> Features:
+        return lambda batch: all_levels(network, batch, max_grid_coord=held_out.max_grid_coord)
+
+    return mean_of(losses) | {
+        "moved_auc": probe_moved_points(features_of(model["network"]), train_bank, held_out),
+        "moved_auc_untrained": probe_moved_points(features_of(untrained), train_bank, held_out),
+        "moved_auc_raw": probe_moved_points(raw_inputs, train_bank, held_out),
+    }
+
+
+def raw_inputs(batch: PointBatch) -> Float[Tensor, "points 9"]:
+    """What the network reads of each point: place, colour, normal."""
+    return torch.cat([batch.coord, batch.color, batch.normal], dim=1)
+
+
+def all_levels(
+    network: PointTransformerV3, batch: PointBatch, *, max_grid_coord: int, mask: Tensor | None = None
+) -> Float[Tensor, "points channels"]:
+    """Features of every stage, joined, for every point."""
+    out = network(
+        coord=batch.coord,
+        grid_coord=batch.grid_coord,
+        feat=raw_inputs(batch),
+        offset=batch.offset,
+        max_grid_coord=max_grid_coord,
+        mask=mask,
+    )
+    return out.to_points(len(out.stages) - 1)
+
+
+def main() -> None:
+    """Flags to one run."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    try:
+        train(tyro.cli(TinyConcertoConfig, use_underscores=True))
+    except LAQError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Train the tiny VGGT on rendered scenes.
+
+python -m laq_model.pretraining.tiny_vggt --scenes DIR --output DIR
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import ConfigError, LAQError
+from ..geometry.cameras import decode_pose_encoding, relative_to_first
+from ..structures import DepthAndCameras
+from ..vggt import VGGT, build_vggt
+from .muon import Muon
+from .run_state import (
+    AverageWeights,
+    learning_rate_share,
+    load_run_state,
+    report,
+    save_network,
+    save_run_state,
+)
+from .training_scenes import SceneBatch, TrainingScenes
+from .vggt_losses import VGGTLossWeights, scene_target, vggt_loss
+from .vggt_metrics import align_scale, camera_metrics, depth_metrics, mean_of, plane_of_each_view
+
+log = logging.getLogger(__name__)
+
+NETWORK_FILE = "vggt_tiny.safetensors"
+# Width and depth by measured throughput; the names are those of the published configuration.
+TINY_NETWORK: dict[str, Any] = {
+    "img_size": 112,
+    "patch_size": 14,
+    "embed_dim": 192,
+    "vit_depth": 2,
+    "vit_num_heads": 3,
+    "vit_num_register_tokens": 4,
+    "depth": 4,
+    "num_heads": 3,
+    "mlp_ratio": 4,
+    "num_register_tokens": 4,
+    "rope_freq": 100,
+    "camera_trunk_depth": 1,
+    "camera_num_heads": 6,
+    "dpt_features": 48,
+    "dpt_out_channels": [32, 48, 64, 96],
+    "dpt_layers": [0, 1, 2, 3],
+}
+START_LAYER_SCALE = (
+    0.2  # VGGT starts at 0.01 from a trained ViT; few layers from nothing learn faster like this
+)
+VIEWS_OF_A_STEP = (2, 2, 1, 2, 2, 4, 2, 2, 3, 2)  # pairs matter most; cycled
+
+
+@dataclass(frozen=True)
+class TinyVGGTConfig:
+    """One training run."""
+
+    scenes: str
+    """Folder of rendered training scenes."""
+    output: str
+    """Folder of the run: state, metrics and the network."""
+    resume: bool = False
+    """Go on from the state in the output folder."""
+    num_steps: int = 6000
+    """Optimiser steps in all."""
+    warmup_steps: int = 100
+    """Steps of the learning rate's rise."""
+    decay_steps: int = 1500
+    """Steps of its fall at the end."""
+    frames_per_step: int = 32
+    """Frames of a step, whatever number of views the scenes have in it."""
+    learning_rate: float = 1e-3
+    """On the plateau."""
+    weight_decay: float = 0.05
+    """AdamW's, for matrices only."""
+    gradient_clip: float = 1.0
+    """Largest norm of a step's gradient."""
+    average_decay: float = 0.998
+    """Of the exponential average of the weights, which is what is saved."""
+    held_out_clips: int = 64
+    """Held-out clips of each evaluation, two views each."""
+    save_every_steps: int = 250
+    """Steps between states, evaluations and network files."""
+    seed: int = 0
+    """Of the initial weights and the drawing of scenes."""
+    bfloat16: bool = True
+    """Matrix products in bfloat16 (fast on recent CPUs and GPUs), everything else in float32."""
+    loss: VGGTLossWeights = field(default_factory=VGGTLossWeights)
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "frames_per_step", "learning_rate", "save_every_steps", "held_out_clips"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+def new_network(config: dict[str, Any], seed: int) -> VGGT:
+    """A VGGT with random weights whose blocks count from the start."""
+    torch.manual_seed(seed)
+    network = build_vggt(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(".gamma"):
+                parameter.fill_(START_LAYER_SCALE)
+    return network
+
+
+def train(config: TinyVGGTConfig) -> dict[str, float]:
+    """Train, save as it goes, and return the last held-out figures."""
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = TrainingScenes(config.scenes)
+    held_out = TrainingScenes(config.scenes, held_out=True)
+    network = new_network(TINY_NETWORK, config.seed)
+    network.depth_head.to(memory_format=torch.channels_last)
+    average = AverageWeights(network, config.average_decay)
+    optimizers = build_optimizers(network, config)
+    first_step = 0
+    if config.resume:
+        first_step = load_run_state(folder, network=network, average=average, optimizers=optimizers)
+    (folder / "config.json").write_text(json.dumps({**asdict(config), "network": TINY_NETWORK}, indent=2))
+    log.info(
+        "%d clips, %d held out; %.2f M parameters; from step %d",
+        len(scenes), len(held_out), sum(p.numel() for p in network.parameters()) / 1e6, first_step,
+    )  # fmt: skip
+    metrics: dict[str, float] = {}
+    started, sums = time.perf_counter(), {"frames": 0.0}
+    for step in range(first_step, config.num_steps):
+        num_views = VIEWS_OF_A_STEP[step % len(VIEWS_OF_A_STEP)]
+        batch = scenes.draw(
+            num_frames=config.frames_per_step, num_views=num_views, seed=config.seed, step=step
+        )
+        terms = training_step(network, batch, optimizers=optimizers, config=config, step=step)
+        average.update(network)
+        for name, value in {**terms, "frames": float(batch.frames.shape[0] * num_views)}.items():
+            sums[name] = sums.get(name, 0.0) + value
+        done = step + 1
+        if done % 50 == 0:
+            report(folder, {"step": done, **_means(sums, 50), **_speed(sums["frames"], started)})
+            started, sums = time.perf_counter(), {"frames": 0.0}
+        if done % config.save_every_steps == 0 or done == config.num_steps:
+            save_run_state(folder, step=done, network=network, average=average, optimizers=optimizers)
+            metrics = evaluate(average_network(average), held_out, num_clips=config.held_out_clips)
+            report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
+            save_network(
+                folder / NETWORK_FILE,
+                average.tensors,
+                config=TINY_NETWORK,
+                provenance={
+                    "steps": done,
+                    "clips": len(scenes),
+                    "data": "rendered scenes",
+                    "held_out": metrics,
+                },
+            )
+            started = time.perf_counter()
+    return metrics
+
+
+def build_optimizers(network: nn.Module, config: TinyVGGTConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for everything else; norms and biases do not decay."""
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    hidden = [p for name, p in named if p.ndim == 2 and ("blocks." in name or ".trunk." in name)]
+    is_hidden = {id(p) for p in hidden}
+    decaying = [p for _, p in named if p.ndim > 1 and id(p) not in is_hidden]
+    rest = [p for _, p in named if p.ndim <= 1]
+    adamw = torch.optim.AdamW(
+        [{"params": decaying, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    return [adamw, Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)]
+
+
+def training_step(
+    network: VGGT,
+    batch: SceneBatch,
+    *,
+    optimizers: list[torch.optim.Optimizer],
+    config: TinyVGGTConfig,
+    step: int,
+) -> dict[str, float]:
+    """One optimiser step; the value of every term before it."""
+    share = learning_rate_share(
+        step, num_steps=config.num_steps, warmup_steps=config.warmup_steps, decay_steps=config.decay_steps
+    )
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = config.learning_rate * share
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        out = network(batch.frames)
+    terms = vggt_loss(
+        out.depth.float(),
+        out.depth_conf.float(),
+        out.pose_enc.float(),
+        target=scene_target(batch.recorded),
+        weights=config.loss,
+    )
+    network.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    for optimizer in optimizers:
+        optimizer.step()
+    return {name: float(value.detach()) for name, value in terms.items()} | {"gradient_norm": float(norm)}
+
+
+def average_network(average: AverageWeights) -> VGGT:
+    """A network with the averaged weights, in eval."""
+    network = build_vggt(TINY_NETWORK)
+    network.load_state_dict(average.tensors)
+    return network.eval()
+
+
+@torch.no_grad()
+def evaluate(
+    network: VGGT, scenes: TrainingScenes, *, num_clips: int, num_views: int = 2, batch_clips: int = 16
+) -> dict[str, float]:
+    """Figures on clips never trained on, beside the plane predictor's, for the first views of each."""
+    results = []
+    for clips, views in held_out_views(
+        scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
+    ):
+        batch = scenes.read(clips, views)
+        predicted = predict_geometry(network, batch.frames)
+        metres = align_scale(predicted.depth, batch.recorded.depth)
+        depth_m = predicted.depth * metres[:, None, None, None]
+        cam = predicted.cam_from_world
+        cam = torch.cat([cam[..., :3], cam[..., 3:] * metres[:, None, None, None]], dim=-1)
+        plane = depth_metrics(plane_of_each_view(batch.recorded.depth), batch.recorded)
+        results.append(
+            depth_metrics(depth_m, batch.recorded)
+            | camera_metrics(cam, predicted.intrinsics, batch.recorded)
+            | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25")}
+        )
+    return mean_of(results)
+
+
+def held_out_views(
+    scenes: TrainingScenes, *, num_clips: int, num_views: int, batch_clips: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Clip numbers spread over the held-out set, and their first views, in batches."""
+    clips = np.unique(np.linspace(0, len(scenes) - 1, min(num_clips, len(scenes))).astype(int))
+    for start in range(0, len(clips), batch_clips):
+        part = clips[start : start + batch_clips]
+        yield part, np.tile(np.arange(num_views), (len(part), 1))
+
+
+@torch.no_grad()
+def predict_geometry(network: VGGT, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
+    """Depth and cameras in scene units, the first camera being the world."""
+    out = network(frames)
+    cam_from_world, intrinsics = decode_pose_encoding(
+        out.pose_enc.float(), height=frames.shape[-2], width=frames.shape[-1]
+    )
+    return DepthAndCameras(
+        depth=out.depth.float(),
+        confidence=out.depth_conf.float(),
+        intrinsics=intrinsics,
+        cam_from_world=relative_to_first(cam_from_world),
+        world_up=torch.tensor([0.0, -1.0, 0.0]).expand(len(frames), 3),
+        is_metric=False,
+    )
+
+
+def mean_depth_map(scenes: TrainingScenes, *, num_clips: int, seed: int) -> Float[Tensor, "height width"]:
+    """The average of training depth maps in scene units: a predictor that never looks."""
+    clips = np.random.default_rng(seed).permutation(len(scenes))[:num_clips]
+    target = scene_target(scenes.read(clips, np.tile(np.arange(2), (len(clips), 1))).recorded)
+    return target.depth.mean(dim=(0, 1))
+
+
+def _means(sums: dict[str, float], count: int) -> dict[str, float]:
+    return {name: value / count for name, value in sums.items() if name != "frames"}
+
+
+def _speed(num_frames: float, started: float) -> dict[str, float]:
+    return {"frames_per_s": num_frames / (time.perf_counter() - started)}
+
+
+def main() -> None:
+    """Flags to one run."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    try:
+        train(tyro.cli(TinyVGGTConfig, use_underscores=True))
+    except LAQError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Rendered clips with known depth and cameras: read from shards, drawn by (seed, step), with changed colours.
+
+A folder holds, for each shard number: ``rgb_XXXX.npy`` uint8 [clips, views, height, width, 3],
+``depth_XXXX.npy`` uint16 millimetres along the optical axis [clips, views, height, width] (0: none), and
+``cameras_XXXX.npz`` with ``K`` [clips, 3, 3] and ``cam_from_world`` [clips, views, 3, 4] (OpenCV axes,
+metres, world z up). ``rgb`` is written last. The files of held-out shards have the same names after
+``heldout_``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import DatasetError
+from ..structures import DepthAndCameras
+
+HELD_OUT_PREFIX = "heldout_"
+METRES_PER_MILLIMETRE = 1e-3
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """Frames of independent scenes, RGB in [0, 1], and what is known of them, in metres."""
+
+    frames: Float[Tensor, "scenes views 3 height width"]
+    recorded: DepthAndCameras
+
+
+class TrainingScenes:
+    """All clips of one folder, memory-mapped; clip numbers run through the shards in order of name."""
+
+    def __init__(self, folder: str | Path, *, held_out: bool = False):
+        folder = Path(folder)
+        prefix = HELD_OUT_PREFIX if held_out else ""
+        names = [
+            path.stem.removeprefix(f"{prefix}rgb_") for path in sorted(folder.glob(f"{prefix}rgb_*.npy"))
+        ]
+        names = [name for name in names if "." not in name]  # a dot: still being written
+        if not names:
+            raise DatasetError(
+                f"no {'held-out' if held_out else 'training'} shards in {folder}; render them first"
+            )
+        self._rgb = [np.load(folder / f"{prefix}rgb_{name}.npy", mmap_mode="r") for name in names]
+        self._depth_mm = [np.load(folder / f"{prefix}depth_{name}.npy", mmap_mode="r") for name in names]
+        self._cameras = [_read_cameras(folder / f"{prefix}cameras_{name}.npz") for name in names]
+        for name, rgb, depth_mm, (intrinsics, cam) in zip(
+            names, self._rgb, self._depth_mm, self._cameras, strict=True
+        ):
+            if not len(rgb) == len(depth_mm) == len(intrinsics) == len(cam):
+                raise DatasetError(f"the files of shard {prefix}{name} in {folder} disagree; render it again")
+        self._shard_end = np.cumsum([len(rgb) for rgb in self._rgb])
+
+    def __len__(self) -> int:
+        return int(self._shard_end[-1])
+
+    @property
+    def views_per_clip(self) -> int:
+        """Views stored for every clip."""
+        return int(self._rgb[0].shape[1])
+
+    def read(self, clips: np.ndarray, views: np.ndarray) -> SceneBatch:
+        """Clips by number, each with its own list of views [clips, views]."""
+        shards = np.searchsorted(self._shard_end, clips, side="right")
+        rows = clips - np.concatenate([[0], self._shard_end])[shards]
+        parts = [
+            (self._rgb[s][r][v], self._depth_mm[s][r][v], self._cameras[s][0][r], self._cameras[s][1][r][v])
+            for s, r, v in zip(shards, rows, views, strict=True)
+        ]
+        rgb, depth_mm, intrinsics, cam_from_world = (np.stack(part) for part in zip(*parts, strict=True))
+        depth = torch.from_numpy(depth_mm.astype(np.float32)) * METRES_PER_MILLIMETRE
+        recorded = DepthAndCameras(
+            depth=depth,
+            confidence=(depth > 0).float(),
+            intrinsics=torch.from_numpy(intrinsics.astype(np.float32))[:, None].expand(
+                -1, views.shape[1], 3, 3
+            ),
+            cam_from_world=torch.from_numpy(cam_from_world[..., :3, :].astype(np.float32)),
+            world_up=torch.tensor([0.0, 0.0, 1.0]).expand(len(clips), 3),
+            is_metric=True,
+        )
+        return SceneBatch(rearrange(torch.from_numpy(rgb).float() / 255, "b s h w c -> b s c h w"), recorded)
+
+    def draw(self, *, num_frames: int, num_views: int, seed: int, step: int) -> SceneBatch:
+        """A training batch of about ``num_frames`` frames: the same for the same seed and step.
+
+        Views come in random order, so any of them may be the first; half the scenes are mirrored and all get
+        new colours, with the same change for the views of a scene and a little noise of each frame's own.
+        """
+        rng = np.random.default_rng([seed, step])
+        clips = rng.integers(len(self), size=max(1, num_frames // num_views))
+        views = np.stack([rng.permutation(self.views_per_clip)[:num_views] for _ in clips])
+        batch = self.read(clips, views)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        batch = mirror_scenes(batch, torch.rand(len(clips), generator=generator) < 0.5)
+        return replace(batch, frames=change_colors(batch.frames, generator))
+
+
+def mirror_scenes(batch: SceneBatch, is_mirrored: torch.Tensor) -> SceneBatch:
+    """Turn left and right in some scenes: image, depth, and the cameras with the world, by x → −x.
+
+    The principal point moves to width − 1 − cx. With M = diag(−1, 1, 1) in both camera and world, a camera
+    R, t becomes M R M, M t, which is a rotation again.
+    """
+    recorded = batch.recorded
+    width = recorded.depth.shape[-1]
+    mirror = torch.tensor([-1.0, 1.0, 1.0])
+    intrinsics = recorded.intrinsics.clone()
+    intrinsics[..., 0, 2] = width - 1 - intrinsics[..., 0, 2]
+    cam_from_world = recorded.cam_from_world * mirror[:, None]
+    cam_from_world = cam_from_world * torch.tensor([-1.0, 1.0, 1.0, 1.0])
+
+    def choose(mirrored: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(is_mirrored.view(-1, *[1] * (plain.ndim - 1)), mirrored, plain)
+
+    return SceneBatch(
+        frames=choose(batch.frames.flip(-1), batch.frames),
+        recorded=replace(
+            recorded,
+            depth=choose(recorded.depth.flip(-1), recorded.depth),
+            confidence=choose(recorded.confidence.flip(-1), recorded.confidence),
+            intrinsics=choose(intrinsics, recorded.intrinsics),
+            cam_from_world=choose(cam_from_world, recorded.cam_from_world),
+            world_up=choose(recorded.world_up * mirror, recorded.world_up),
+        ),
+    )
+
+
+def change_colors(
+    frames: Float[Tensor, "scenes views 3 height width"], generator: torch.Generator
+) -> Float[Tensor, "scenes views 3 height width"]:
+    """Brightness, contrast, saturation and tint of each scene; blur and noise of each frame."""
+    scenes, views = frames.shape[:2]
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    grey = frames.mean(dim=2, keepdim=True)
+    frames = grey + (frames - grey) * uniform(0.5, 1.4, scenes, 1, 1, 1, 1)
+    centre = frames.mean(dim=(1, 2, 3, 4), keepdim=True)
+    frames = centre + (frames - centre) * uniform(0.7, 1.3, scenes, 1, 1, 1, 1)
+    frames = frames * uniform(0.7, 1.3, scenes, 1, 1, 1, 1) * uniform(0.9, 1.1, scenes, 1, 3, 1, 1)
+    flat = rearrange(frames, "b s c h w -> (b s) c h w")
+    blurred = F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    flat = flat + (blurred - flat) * uniform(0.0, 0.8, len(flat), 1, 1, 1)
+    noise = torch.randn(flat.shape, generator=generator) * uniform(0.0, 0.02, len(flat), 1, 1, 1)
+    return rearrange((flat + noise).clamp(0, 1), "(b s) c h w -> b s c h w", s=views)
+
+
+def _read_cameras(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["K"], archive["cam_from_world"]

@@ -1,0 +1,165 @@
+"""What the tiny VGGT is trained to say: depth it is sure of, cameras, and points that agree.
+
+Source: VGGT (Wang et al. 2025, arXiv 2503.11651), §3.3 for the terms and §3.4 for the scale of a scene.
+Departures, each for a network that must learn in an hour on a CPU:
+
+- The point map is not a head of its own: the points are those of the predicted depth through the predicted
+  cameras, so that depth and cameras are asked to agree; this keeps a static thing at one place in both frames
+  of a pair.
+- Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
+  the true change. A moving hand is a change, a wavering background is none.
+- Differences are absolute (L1) instead of Euclidean, and relative to the true depth: the room behind the
+  table, four times as far as the hand, would otherwise drown it. For the same reason a scene's unit is the
+  harmonic instead of the arithmetic mean of its points' distances.
+- A pixel without depth is beyond the renderer's reach and counts as that far away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..geometry.cameras import decode_pose_encoding, encode_pose, relative_to_first
+from ..geometry.unproject import unproject_depth
+from ..structures import DepthAndCameras
+
+MIN_FIELD_OF_VIEW_RAD = 0.1  # below, the focal length of an untrained camera head explodes
+FAR_M = 8.0  # how far a pixel without depth is taken to be: the renderer's reach
+# Of translation, quaternion xyzw and field of view. Between frames a camera turns by a few degrees, a hundredth in
+# a quaternion's numbers, while the field of view is off by a tenth.
+POSE_WEIGHTS = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 0.25, 0.25)
+STILL_CAMERA_TOLERANCE = 1e-4  # metres and rotation matrix entries
+
+
+@dataclass(frozen=True)
+class SceneTarget:
+    """One scene in the first camera's frame, divided by the harmonic mean distance of its points.
+
+    Attributes:
+        depth: scene units, everywhere positive.
+        pose_enc: of each view relative to the first, with translation in scene units.
+        point_map: points in the first camera's frame, scene units.
+        is_still: the view's camera stands where the first camera stands.
+        scale_m: metres of one scene unit.
+    """
+
+    depth: Float[Tensor, "scenes views height width"]
+    pose_enc: Float[Tensor, "scenes views 9"]
+    point_map: Float[Tensor, "scenes views height width 3"]
+    is_still: Bool[Tensor, "scenes views"]
+    scale_m: Float[Tensor, " scenes"]
+
+
+@dataclass(frozen=True)
+class VGGTLossWeights:
+    """What each term counts beside the depth, which counts 1."""
+
+    depth_gradient: float = 1.0
+    """Differences between neighbouring pixels: edges."""
+    depth_change: float = 1.0
+    """Differences between views of a camera that stands still: motion."""
+    camera: float = 5.0
+    """The pose encoding; VGGT's own value."""
+    point: float = 1.0
+    """Points through predicted depth and predicted cameras."""
+    confidence_alpha: float = 0.2
+    """The reward for confidence, times its logarithm; VGGT's own value."""
+
+
+def scene_target(recorded: DepthAndCameras) -> SceneTarget:
+    """What VGGT should answer for a scene with known geometry."""
+    depth = torch.where(recorded.depth > 0, recorded.depth, FAR_M)
+    cam_from_first = relative_to_first(recorded.cam_from_world)
+    point_map = unproject_depth(depth, recorded.intrinsics, cam_from_first)
+    scale_m = 1 / (1 / point_map.norm(dim=-1)).mean(dim=(1, 2, 3))
+    translation = cam_from_first[..., 3:] / scale_m[:, None, None, None]
+    height, width = recorded.depth.shape[-2:]
+    moved = (recorded.cam_from_world - recorded.cam_from_world[:, :1]).abs().amax(dim=(-2, -1))
+    return SceneTarget(
+        depth=depth / scale_m[:, None, None, None],
+        pose_enc=encode_pose(
+            torch.cat([cam_from_first[..., :3], translation], dim=-1),
+            recorded.intrinsics,
+            height=height,
+            width=width,
+        ),
+        point_map=point_map / scale_m[:, None, None, None, None],
+        is_still=moved < STILL_CAMERA_TOLERANCE,
+        scale_m=scale_m,
+    )
+
+
+def vggt_loss(
+    depth: Float[Tensor, "scenes views height width"],
+    depth_conf: Float[Tensor, "scenes views height width"],
+    pose_enc: Float[Tensor, "scenes views 9"],
+    *,
+    target: SceneTarget,
+    weights: VGGTLossWeights,
+) -> dict[str, Float[Tensor, ""]]:
+    """Every term, unweighted, and their weighted sum under ``total``."""
+    error = (depth - target.depth) / target.depth
+    terms = {
+        "depth": confident_depth_loss(error, depth_conf, alpha=weights.confidence_alpha),
+        "depth_gradient": depth_gradient_loss(error, depth_conf),
+        "depth_change": depth_change_loss(error, target.is_still),
+        "camera": camera_loss(pose_enc, target.pose_enc),
+        "point": point_loss(depth, pose_enc, target=target),
+    }
+    total = terms["depth"] + sum(
+        getattr(weights, name) * terms[name] for name in ("depth_gradient", "depth_change", "camera", "point")
+    )
+    return {**terms, "total": total}
+
+
+def confident_depth_loss(
+    error: Float[Tensor, "scenes views height width"],
+    depth_conf: Float[Tensor, "scenes views height width"],
+    *,
+    alpha: float,
+) -> Float[Tensor, ""]:
+    """Mean of c·|e| − α·log c: being sure costs where it is wrong. Least at c = α / |e|."""
+    return (depth_conf * error.abs() - alpha * depth_conf.log()).mean()
+
+
+def depth_gradient_loss(
+    error: Float[Tensor, "scenes views height width"], depth_conf: Float[Tensor, "scenes views height width"]
+) -> Float[Tensor, ""]:
+    """Mean of c·|∂x e| plus mean of c·|∂y e|."""
+    across = (error[..., :, 1:] - error[..., :, :-1]).abs() * depth_conf[..., :, 1:]
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs() * depth_conf[..., 1:, :]
+    return across.mean() + down.mean()
+
+
+def depth_change_loss(
+    error: Float[Tensor, "scenes views height width"], is_still: Bool[Tensor, "scenes views"]
+) -> Float[Tensor, ""]:
+    """Mean of |e_s − e_0| over later views whose camera stands where the first one stood; 0 without any."""
+    change = (error[:, 1:] - error[:, :1]).abs().mean(dim=(-2, -1))
+    counted = is_still[:, 1:].to(change.dtype)
+    return (change * counted).sum() / counted.sum().clamp(min=1)
+
+
+def camera_loss(
+    pose_enc: Float[Tensor, "scenes views 9"], true_pose_enc: Float[Tensor, "scenes views 9"]
+) -> Float[Tensor, ""]:
+    """Absolute differences of the nine numbers, weighted and summed; mean over views."""
+    weight = torch.tensor(POSE_WEIGHTS, device=pose_enc.device)
+    return ((pose_enc - true_pose_enc).abs() * weight).sum(dim=-1).mean()
+
+
+def point_loss(
+    depth: Float[Tensor, "scenes views height width"],
+    pose_enc: Float[Tensor, "scenes views 9"],
+    *,
+    target: SceneTarget,
+) -> Float[Tensor, ""]:
+    """Mean absolute difference of the coordinates of predicted and true points, over the true depth."""
+    height, width = depth.shape[-2:]
+    pose = torch.cat([pose_enc[..., :7], pose_enc[..., 7:].clamp(min=MIN_FIELD_OF_VIEW_RAD)], dim=-1)
+    cam_from_first, intrinsics = decode_pose_encoding(pose, height=height, width=width)
+    point_map = unproject_depth(depth, intrinsics, cam_from_first)
+    return ((point_map - target.point_map).abs().mean(dim=-1) / target.depth).mean()

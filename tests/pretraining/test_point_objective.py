@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from laq_model.pretraining.point_clouds import PointBatch, change_points
+from laq_model.pretraining.point_objective import (
+    MaskConfig,
+    block_mask,
+    image_loss,
+    mean_of_patches,
+    own_loss,
+    own_targets,
+)
+from laq_model.pretraining.point_probe import area_under_curve
+
+VOXEL_M, CELLS = 0.1, 20
+
+
+def batch_of(num_points: int = 60, clouds: int = 2, seed: int = 0) -> PointBatch:
+    """Random distinct cells in a box of 2 m, points in the middle of their cells."""
+    generator = torch.Generator().manual_seed(seed)
+    cell = torch.cat([torch.randperm(CELLS**3, generator=generator)[:num_points] for _ in range(clouds)])
+    grid = torch.stack([cell // CELLS**2, cell // CELLS % CELLS, cell % CELLS], dim=1)
+    normal = torch.nn.functional.normalize(torch.randn(len(cell), 3, generator=generator), dim=1)
+    return PointBatch(
+        coord=(grid + 0.5) * VOXEL_M + torch.tensor([-1.0, -1.0, 0.0]),
+        color=torch.rand(len(cell), 3, generator=generator),
+        normal=normal,
+        grid_coord=grid,
+        offset=torch.arange(1, clouds + 1) * num_points,
+        patch_index=torch.randint(4, (len(cell),), generator=generator)
+        + 4 * (torch.arange(len(cell)) // num_points),
+        image_tokens=torch.randn(clouds, 4, 8, generator=generator),
+        has_moved=torch.rand(len(cell), generator=generator) < 0.3,
+        is_still=torch.ones(clouds, dtype=torch.bool),
+    )
+
+
+def test_own_loss_by_hand():
+    predicted, target = torch.zeros(2, 9), torch.zeros(2, 9)
+    target[0] = 1.0
+    # Smooth L1 with beta 0.5 at 1: 1 − 0.25.
+    assert float(own_loss(predicted, target, torch.tensor([True, False]))) == pytest.approx(0.75)
+    assert float(own_loss(predicted, target, torch.tensor([True, True]))) == pytest.approx(0.375)
+    assert float(own_loss(predicted, target, torch.tensor([False, False]))) == 0.0
+
+
+def test_image_loss_ignores_patches_with_few_points():
+    predicted = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    target = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert float(image_loss(predicted, target, torch.tensor([9, 9, 1]))) == pytest.approx(0.5)
+
+
+def test_patch_means_by_hand():
+    feat = torch.tensor([[1.0], [3.0], [7.0]])
+    mean, count = mean_of_patches(feat, torch.tensor([0, 0, 2]), 3)
+    assert_close(mean, torch.tensor([[2.0], [0.0], [7.0]]))
+    assert count.tolist() == [2, 0, 1]
+
+
+def test_whole_blocks_are_hidden():
+    batch = batch_of(400)
+    cloud = torch.arange(2).repeat_interleave(400)
+    mask = block_mask(
+        batch.grid_coord, cloud, config=MaskConfig(0.6, 5), generator=torch.Generator().manual_seed(0)
+    )
+    block = torch.cat([cloud[:, None], batch.grid_coord // 5], dim=1)
+    for row in torch.unique(block, dim=0):
+        hidden = mask[(block == row).all(dim=1)]
+        assert hidden.all() or not hidden.any()
+    assert 0.45 < mask.float().mean() < 0.75
+
+
+def test_turned_clouds_keep_points_in_their_cells():
+    batch = batch_of()
+    turned = change_points(batch, max_grid_coord=CELLS - 1, generator=torch.Generator().manual_seed(3))
+    assert not torch.equal(turned.grid_coord, batch.grid_coord)
+    cell = ((turned.coord + torch.tensor([1.0, 1.0, 0.0])) / VOXEL_M).floor().long()
+    assert torch.equal(cell, turned.grid_coord)
+    # Distances inside a cloud and the angle between place and normal stay.
+    assert_close(torch.pdist(turned.coord[:60]), torch.pdist(batch.coord[:60]))
+    has_normal = turned.normal.norm(dim=1) > 0
+    before, after = ((b.coord * b.normal).sum(dim=1)[has_normal] for b in (batch, turned))
+    assert_close(before, after)
+
+
+def test_own_targets_have_unit_spread():
+    target = own_targets(batch_of(2000), half_extent_m=1.0)
+    assert ((target.std(dim=0) > 0.5) & (target.std(dim=0) < 1.3)).all()
+    assert target.mean(dim=0).abs().max() < 0.1
+
+
+def test_area_under_curve_by_hand():
+    score = torch.tensor([0.1, 0.4, 0.35, 0.8])
+    is_positive = torch.tensor([False, False, True, True])
+    assert area_under_curve(score, is_positive) == pytest.approx(0.75)

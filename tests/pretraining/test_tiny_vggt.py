@@ -1,0 +1,151 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_training_scenes import write_shard
+from torch.testing import assert_close
+
+from laq_model.errors import ConfigError, RunError
+from laq_model.pretraining import tiny_vggt
+from laq_model.pretraining.run_state import AverageWeights, save_network
+from laq_model.pretraining.tiny_vggt import (
+    TinyVGGTConfig,
+    build_optimizers,
+    evaluate,
+    mean_depth_map,
+    new_network,
+    train,
+    training_step,
+)
+from laq_model.pretraining.training_scenes import TrainingScenes
+from laq_model.vggt import build_vggt, load_official_weights
+from laq_model.weights import read_weights
+
+MICRO_NETWORK = {
+    "img_size": 28,
+    "patch_size": 14,
+    "embed_dim": 32,
+    "vit_depth": 1,
+    "vit_num_heads": 2,
+    "depth": 1,
+    "num_heads": 2,
+    "camera_trunk_depth": 1,
+    "camera_num_heads": 2,
+    "dpt_features": 16,
+    "dpt_out_channels": [8, 8, 8, 8],
+    "dpt_layers": [0, 0, 0, 0],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_shard(tmp_path, "0000", clips=4)
+    write_shard(tmp_path, "10000", clips=2, prefix="heldout_")
+    return tmp_path
+
+
+@pytest.fixture
+def micro(monkeypatch):
+    monkeypatch.setattr(tiny_vggt, "TINY_NETWORK", MICRO_NETWORK)
+
+
+def config_of(folder, **changes) -> TinyVGGTConfig:
+    defaults = {
+        "scenes": str(folder),
+        "output": str(folder / "run"),
+        "num_steps": 4,
+        "warmup_steps": 1,
+        "decay_steps": 1,
+        "frames_per_step": 4,
+        "held_out_clips": 2,
+        "save_every_steps": 2,
+        "learning_rate": 3e-3,
+        "bfloat16": False,
+    }
+    return TinyVGGTConfig(**{**defaults, **changes})
+
+
+def test_every_parameter_that_is_read_gets_a_gradient_and_the_loss_falls(folder):
+    config = config_of(folder, num_steps=100)
+    network = new_network(MICRO_NETWORK, seed=0)
+    optimizers = build_optimizers(network, config)
+    batch = TrainingScenes(folder).read(np.arange(4), np.tile(np.arange(2), (4, 1)))
+    losses = [
+        training_step(network, batch, optimizers=optimizers, config=config, step=step)["total"]
+        for step in range(25)
+    ]
+    assert losses[-1] < 0.6 * losses[0]
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # DINOv2's mask token takes no part.
+    assert without == ["aggregator.patch_embed.mask_token"]
+
+
+def test_optimizers_share_all_parameters_without_overlap(folder):
+    network = new_network(MICRO_NETWORK, seed=0)
+    seen = [
+        id(p)
+        for o in build_optimizers(network, config_of(folder))
+        for g in o.param_groups
+        for p in g["params"]
+    ]
+    assert sorted(seen) == sorted(id(p) for p in network.parameters())
+
+
+def test_exported_network_gives_the_depth_of_the_one_that_was_trained(tmp_path):
+    network = new_network(MICRO_NETWORK, seed=1).eval()
+    path = tmp_path / "net.safetensors"
+    save_network(path, AverageWeights(network, 0.9).tensors, config=MICRO_NETWORK, provenance={})
+    file = read_weights(path)
+    loaded = build_vggt(file.config).eval()
+    load_official_weights(loaded, file.tensors)
+    frames = torch.rand(1, 2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = network(frames), loaded(frames)
+    # float16 keeps eleven bits: 5e-4 of each weight, a few times that after some layers.
+    assert_close(after.depth, before.depth, rtol=5e-3, atol=0)
+    assert_close(after.pose_enc, before.pose_enc, rtol=0, atol=5e-3)
+
+
+def test_a_run_resumes_where_it_stopped(folder, micro):
+    train(config_of(folder, output=str(folder / "whole")))
+    train(config_of(folder, output=str(folder / "parts"), num_steps=2, decay_steps=1))
+    state = torch.load(folder / "parts" / "resume.pt", weights_only=True)
+    assert state["step"] == 2
+    figures = train(config_of(folder, output=str(folder / "parts"), resume=True))
+    assert torch.load(folder / "parts" / "resume.pt", weights_only=True)["step"] == 4
+    assert 0 <= figures["delta_1.25"] <= 1
+    file = read_weights(folder / "parts" / "vggt_tiny.safetensors")
+    load_official_weights(build_vggt(file.config), file.tensors)
+
+
+def test_resume_without_a_state_is_an_error(folder, micro):
+    with pytest.raises(RunError, match="nothing to resume"):
+        train(config_of(folder, resume=True))
+
+
+def test_settings_are_checked(folder):
+    with pytest.raises(ConfigError, match="frames_per_step must be positive, got 0"):
+        config_of(folder, frames_per_step=0)
+
+
+def test_evaluation_scores_a_perfect_answer_perfectly(folder, monkeypatch):
+    scenes = TrainingScenes(folder, held_out=True)
+
+    def truth(network, frames):
+        batch = scenes.read(np.arange(2), np.tile(np.arange(2), (2, 1)))
+        assert_close(frames, batch.frames)
+        return batch.recorded
+
+    monkeypatch.setattr(tiny_vggt, "predict_geometry", truth)
+    figures = evaluate(build_vggt(MICRO_NETWORK), scenes, num_clips=2)
+    assert figures["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert figures["delta_1.25"] == 1
+    assert figures["focal_rel"] == pytest.approx(0, abs=1e-6)
+    assert figures["plane.abs_rel"] > 0.02
+
+
+def test_mean_depth_map_is_in_scene_units(folder):
+    depth = mean_depth_map(TrainingScenes(folder), num_clips=4, seed=0)
+    assert depth.shape == (28, 28)
+    assert math.isclose(float(depth.mean()), 1.0, abs_tol=0.2)

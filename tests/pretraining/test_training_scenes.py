@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from laq_model.geometry.unproject import unproject_depth
+from torch.testing import assert_close
+
+from laq_model.errors import DatasetError
+from laq_model.pretraining.training_scenes import TrainingScenes, change_colors, mirror_scenes
+
+
+def write_shard(
+    folder: Path, name: str, *, clips: int = 3, views: int = 4, size: int = 28, prefix: str = ""
+) -> None:
+    """A wall of random blocks before random cameras; colour tells depth, so that it can be learned."""
+    rng = np.random.default_rng(len(name) + clips)
+    depth = rng.uniform(800, 1600, (clips, views, size // 14, size // 14)).repeat(14, 2).repeat(14, 3)
+    rgb = np.stack([depth / 8, 255 - depth / 8, np.full_like(depth, 90)], axis=-1)
+    cam_from_world = np.tile(np.eye(3, 4), (clips, views, 1, 1))
+    cam_from_world[1:, :, :, 3] = rng.normal(0, 0.05, (clips - 1, views, 3))
+    middle = (size - 1) / 2
+    intrinsics = np.tile(np.array([[size, 0, middle], [0, size, middle], [0, 0, 1.0]]), (clips, 1, 1))
+    np.save(folder / f"{prefix}depth_{name}.npy", depth.astype(np.uint16))
+    np.savez(folder / f"{prefix}cameras_{name}.npz", K=intrinsics, cam_from_world=cam_from_world)
+    np.save(folder / f"{prefix}rgb_{name}.npy", rgb.astype(np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_shard(tmp_path, "0000")
+    write_shard(tmp_path, "0001", clips=2)
+    write_shard(tmp_path, "10000", prefix="heldout_")
+    return tmp_path
+
+
+def test_clip_numbers_run_through_the_shards(folder):
+    scenes = TrainingScenes(folder)
+    assert (len(scenes), scenes.views_per_clip) == (5, 4)
+    batch = scenes.read(np.array([3, 1]), np.array([[2, 0], [1, 1]]))
+    stored = np.load(folder / "depth_0001.npy")[0, 2]
+    assert_close(batch.recorded.depth[0, 0], torch.from_numpy(stored.astype(np.float32)) / 1000)
+    assert_close(batch.frames[1, 0], batch.frames[1, 1])
+    assert len(TrainingScenes(folder, held_out=True)) == 3
+
+
+def test_no_shards_is_an_error(tmp_path):
+    with pytest.raises(DatasetError, match="no held-out shards"):
+        TrainingScenes(tmp_path, held_out=True)
+
+
+def test_disagreeing_shard_is_an_error(folder):
+    np.save(folder / "depth_0001.npy", np.zeros((1, 4, 28, 28), np.uint16))
+    with pytest.raises(DatasetError, match="shard 0001"):
+        TrainingScenes(folder)
+
+
+def test_drawing_depends_on_seed_and_step_only(folder):
+    scenes = TrainingScenes(folder)
+    first, again, other = (scenes.draw(num_frames=6, num_views=2, seed=1, step=s) for s in (7, 7, 8))
+    assert torch.equal(first.frames, again.frames)
+    assert first.frames.shape == (3, 2, 3, 28, 28)
+    assert not torch.equal(first.frames, other.frames)
+
+
+def test_mirrored_scene_is_the_mirrored_world(folder):
+    batch = TrainingScenes(folder).read(np.array([1, 2]), np.array([[0, 1], [2, 3]]))
+    turned = mirror_scenes(batch, torch.tensor([True, False]))
+    points, mirrored = (
+        unproject_depth(b.recorded.depth, b.recorded.intrinsics, b.recorded.cam_from_world)
+        for b in (batch, turned)
+    )
+    assert_close(mirrored[0].flip(-2), points[0] * torch.tensor([-1.0, 1.0, 1.0]))
+    assert_close(mirrored[1], points[1])
+    rotation = turned.recorded.cam_from_world[..., :3]
+    assert_close(torch.linalg.det(rotation), torch.ones(2, 2))
+
+
+def test_colours_change_and_stay_in_range():
+    frames = torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = change_colors(frames, torch.Generator().manual_seed(1))
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert (changed - frames).abs().mean() > 0.02
