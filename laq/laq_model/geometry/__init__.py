@@ -1,0 +1,1 @@
+"""Cameras, unprojection, normals, and what a camera sees of a cell of the world."""

@@ -1,0 +1,1 @@
+"""Point maps to clouds, cells, patches and the tokens of a pair."""
