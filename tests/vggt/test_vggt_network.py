@@ -1,12 +1,14 @@
 """How the network behaves: independent scenes, precision, what it keeps between calls, and training."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 from vggt_golden import Golden, assert_matches, read_golden
 
 from laq_model.vggt import VGGT, VGGTOutput, build_vggt
@@ -137,6 +139,19 @@ def test_what_is_kept_follows_the_weights(network: VGGT):
     torch.testing.assert_close(twin.position_embedding((3, 2)), 6 * first)
     assert vit.double().position_embedding((3, 2)).dtype == torch.float64
     assert not any("kept" in key or "position" in key for key in vit.state_dict())
+
+
+def test_weights_of_another_owner_are_not_confused_with_those_kept():
+    network = small_network().eval()
+    images = some_images(1, 1, 3, 28, 42)
+    others = {key: value.detach().clone() for key, value in small_network(1).state_dict().items()}
+    with torch.no_grad():
+        own_depth = network(images).depth
+        borrowed = functional_call(network, others, (images,)).depth
+        assert torch.equal(network(images).depth, own_depth)
+        restored = pickle.loads(pickle.dumps(network))
+        restored.load_state_dict(others)
+        torch.testing.assert_close(restored(images).depth, borrowed)
 
 
 def test_training_works_after_inference_mode():

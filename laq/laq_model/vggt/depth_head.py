@@ -209,7 +209,7 @@ def _kept_position_vectors(
     """Position vectors on a device, kept by these arguments: rows + columns numbers for each channel."""
     with torch.inference_mode(False):  # a kept tensor must be fit for training, too
         along_x, along_y = position_vectors(channels, grid, aspect=aspect)
-        return along_x.to(device, dtype), along_y.to(device, dtype)
+        return along_x.to(dtype).to(device), along_y.to(dtype).to(device)  # MPS has no float64
 
 
 def _add_position_(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .block import Block
 from .config import VGGTConfig
-from .kept_tensor import KeptTensors
+from .kept_tensors import KeptTensors
 from .precision import LayerNorm, stream_dtype
 
 NORM_EPS = 1e-6

@@ -28,15 +28,13 @@ class KeptTensors:
     def get(self, parameter: Tensor, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """What ``compute`` gives for this parameter and key; anew where a gradient may be asked for."""
         trains = torch.is_grad_enabled() and parameter.requires_grad
-        if trains or parameter.is_inference() or torch.compiler.is_compiling():
+        if trains or torch.compiler.is_compiling() or parameter.is_inference():
             return compute()
         if not self._is_of(parameter):
             self._origin, self._version, self._kept = parameter.detach(), parameter._version, {}
         if key not in self._kept:
-            with (
-                torch.inference_mode(False),
-                torch.no_grad(),
-            ):  # else it could not take part in training later
+            # An inference tensor could not take part in training later.
+            with torch.inference_mode(False), torch.no_grad():
                 self._kept[key] = compute()
         return self._kept[key]
 
