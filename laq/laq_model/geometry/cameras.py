@@ -163,8 +163,8 @@ def change_world(
 def crop_and_resize_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"],
     *,
-    crop_left_px: float,
-    crop_top_px: float,
+    crop_left_px: int | float,
+    crop_top_px: int | float,
     scale_x: float,
     scale_y: float,
 ) -> Float[Tensor, "*batch 3 3"]:

@@ -50,6 +50,12 @@ def sum_by_group(
     """
     if values.device.type == "cpu":
         return values.new_zeros(num_groups, values.shape[1]).index_add_(0, group, values)
+    return _sum_of_sorted(values, group, num_groups=num_groups)
+
+
+def _sum_of_sorted(
+    values: Float[Tensor, "rows channels"], group: Int[Tensor, " rows"], *, num_groups: int
+) -> Float[Tensor, "num_groups channels"]:
     order = torch.argsort(group, stable=True)
     lengths = count_rows(group, num_groups=num_groups)
     return torch.segment_reduce(values[order], "sum", lengths=lengths, axis=0, unsafe=True, initial=0)

@@ -45,7 +45,7 @@ def fit_scene_box(
     world_up: Float[Tensor, "scenes 3"],
     is_metric: bool,
     half_extent_m: float,
-    radius_percentile: float = 90,
+    radius_percentile: float = 90.0,
 ) -> SceneBox:
     """The box of each scene, from the kept points of all its views together; no scene influences another.
 
