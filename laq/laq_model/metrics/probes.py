@@ -1,0 +1,147 @@
+"""What can be read off a representation: linear and small non-linear probes, judged on held-out rows.
+
+R² = 1 − (squared error) / (squared distance from the held-out mean), for each target dimension; 0 is what a constant
+reaches, and a probe that fails to transfer falls below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+RIDGE_STRENGTHS = (
+    1e-3,
+    1e-2,
+    1e-1,
+    1.0,
+    1e1,
+    1e2,
+    1e3,
+    1e4,
+)  # of standardised inputs; rows are summed, not averaged
+INNER_FOLDS = 4
+MLP_STEPS = 400
+MLP_HIDDEN = 128
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe's held-out figures.
+
+    Attributes:
+        r2: for each target dimension.
+        r2_mean: their mean.
+        prediction: of the held-out targets, in their own units.
+    """
+
+    r2: list[float]
+    r2_mean: float
+    prediction: Float[Tensor, "test_rows targets"]
+
+
+def ridge_probe(
+    x_train: Float[Tensor, "train_rows dim"],
+    y_train: Float[Tensor, "train_rows targets"],
+    x_test: Float[Tensor, "test_rows dim"],
+    y_test: Float[Tensor, "test_rows targets"],
+    *,
+    groups: Sequence[str] | None = None,
+) -> ProbeResult:
+    """Ridge regression in closed form, inputs and targets standardised on the training rows.
+
+    The strength is the one of ``RIDGE_STRENGTHS`` that predicts best in an inner cross-validation over the training
+    rows; rows of one group (an episode, say) are never on both of its sides.
+
+    Args:
+        groups: the group of each training row; without it each row is its own.
+
+    Raises:
+        ValueError: too few rows or groups for an inner split.
+    """
+    x_train, y_train, x_test = x_train.double(), y_train.double(), x_test.double()
+    fold = _folds(len(x_train), groups)
+    error = torch.zeros(len(RIDGE_STRENGTHS), dtype=torch.float64, device=x_train.device)
+    for number in range(int(fold.max()) + 1):
+        inside = (fold != number).to(x_train.device)
+        for place, strength in enumerate(RIDGE_STRENGTHS):
+            guess = _ridge(x_train[inside], y_train[inside], x_train[~inside], strength)
+            error[place] += ((guess - y_train[~inside]) / _spread(y_train)).square().sum()
+    best = RIDGE_STRENGTHS[int(error.argmin())]
+    return _judge(_ridge(x_train, y_train, x_test, best), y_test)
+
+
+def mlp_probe(
+    x_train: Float[Tensor, "train_rows dim"],
+    y_train: Float[Tensor, "train_rows targets"],
+    x_test: Float[Tensor, "test_rows dim"],
+    y_test: Float[Tensor, "test_rows targets"],
+    *,
+    seed: int = 0,
+) -> ProbeResult:
+    """Two hidden layers, trained on all rows at once for a fixed number of AdamW steps; equal seeds, equal bits."""
+    x_mean, x_std, y_mean, y_std = x_train.mean(0), _spread(x_train), y_train.mean(0), _spread(y_train)
+    with torch.random.fork_rng(devices=[x_train.device] if x_train.is_cuda else []), torch.enable_grad():
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Linear(x_train.shape[1], MLP_HIDDEN),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Linear(MLP_HIDDEN, MLP_HIDDEN),
+            nn.GELU(),
+            nn.Linear(MLP_HIDDEN, y_train.shape[1]),
+        ).to(x_train.device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, MLP_STEPS)
+        x, y = (x_train.float() - x_mean) / x_std, (y_train.float() - y_mean) / y_std
+        for _ in range(MLP_STEPS):
+            optimizer.zero_grad()
+            (network(x) - y).square().mean().backward()
+            optimizer.step()
+            schedule.step()
+    network.eval()
+    with torch.no_grad():
+        return _judge(network((x_test.float() - x_mean) / x_std) * y_std + y_mean, y_test)
+
+
+def r2_per_dimension(
+    prediction: Float[Tensor, "rows targets"], target: Float[Tensor, "rows targets"]
+) -> Float[Tensor, " targets"]:
+    """1 − residual / variance, for each dimension; NaN where the target is constant."""
+    prediction, target = prediction.double(), target.double()
+    residual = (prediction - target).square().sum(0)
+    variance = (target - target.mean(0)).square().sum(0)
+    return torch.where(variance > 0, 1 - residual / variance, torch.nan)
+
+
+def _judge(prediction: Tensor, target: Tensor) -> ProbeResult:
+    r2 = r2_per_dimension(prediction, target)
+    return ProbeResult(r2=r2.tolist(), r2_mean=float(r2.nanmean()), prediction=prediction.to(target.dtype))
+
+
+def _spread(x: Tensor) -> Tensor:
+    std = x.std(0, correction=0)
+    return torch.where(std > 1e-8, std, torch.ones_like(std))
+
+
+def _ridge(x: Tensor, y: Tensor, x_new: Tensor, strength: float) -> Tensor:
+    x_mean, x_std, y_mean = x.mean(0), _spread(x), y.mean(0)
+    z = (x - x_mean) / x_std
+    gram = z.T @ z + strength * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    weights = torch.linalg.solve(gram, z.T @ (y - y_mean))
+    return (x_new - x_mean) / x_std @ weights + y_mean
+
+
+def _folds(num_rows: int, groups: Sequence[str] | None) -> Tensor:
+    """The inner fold of each training row; groups are dealt out in order of first appearance."""
+    names = list(range(num_rows)) if groups is None else list(groups)
+    if len(names) != num_rows:
+        raise ValueError(f"{len(names)} group names for {num_rows} training rows")
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    if len(number) < 2:
+        raise ValueError(f"a probe needs at least 2 training groups for its inner split, got {len(number)}")
+    folds = min(INNER_FOLDS, len(number))
+    return torch.tensor([number[name] % folds for name in names])

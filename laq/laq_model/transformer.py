@@ -1,0 +1,111 @@
+"""The plain blocks that the action model is built of: pre-norm attention and MLP, with padding masked out.
+
+Vaswani et al. 2017, with the norm before each part (Xiong et al. 2020). No dropout: the frozen features are the same
+in every epoch, and what the model may know is limited by the codes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+NUM_POSITION_FREQUENCIES = 6  # wavelengths from 2 boxes down to a sixteenth of one
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x over a memory."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries dim"],
+        memory: Float[Tensor, "batch keys dim"],
+        is_valid: Bool[Tensor, "batch keys"] | None = None,
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Read ``memory`` where ``is_valid``; a row without a single valid key reads zeros."""
+        query = rearrange(self.query(x), "b q (h d) -> b h q d", h=self.num_heads)
+        key, value = rearrange(
+            self.key_value(memory), "b k (two h d) -> two b h k d", two=2, h=self.num_heads
+        )
+        mask = None if is_valid is None else is_valid[:, None, None, :]
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        read = self.out(rearrange(read, "b h q d -> b q (h d)"))
+        return read if is_valid is None else read * is_valid.any(-1)[:, None, None]
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.inner = nn.Linear(dim, hidden_dim)
+        self.outer = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Each token by itself."""
+        return self.outer(F.gelu(self.inner(x)))
+
+
+class SelfAttentionBlock(nn.Module):
+    """Tokens look at each other, then each thinks by itself."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, num_heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, mlp_ratio * dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], is_valid: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Only valid tokens are looked at; the rows of the others hold nothing of use."""
+        normed = self.attention_norm(x)
+        x = x + self.attention(normed, normed, is_valid)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class ReadingBlock(nn.Module):
+    """Queries read the codes, then the context; they never look at one another."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: int):
+        super().__init__()
+        self.code_norm = nn.LayerNorm(dim)
+        self.code_attention = Attention(dim, num_heads)
+        self.context_norm = nn.LayerNorm(dim)
+        self.context_attention = Attention(dim, num_heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, mlp_ratio * dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries dim"],
+        codes: Float[Tensor, "batch codes dim"],
+        context: Float[Tensor, "batch context dim"],
+        is_valid: Bool[Tensor, "batch context"],
+    ) -> Float[Tensor, "batch queries dim"]:
+        """``codes`` and ``context`` come normalised; ``is_valid`` is of the context."""
+        x = x + self.code_attention(self.code_norm(x), codes)
+        x = x + self.context_attention(self.context_norm(x), context, is_valid)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def position_code(position: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:
+    """Place in the [-1, 1] box, with its sines and cosines at octaves (Mildenhall et al. 2020, eq. 4)."""
+    octaves = math.pi * 2.0 ** torch.arange(NUM_POSITION_FREQUENCIES, device=position.device)
+    phase = (position[..., None] * octaves).flatten(-2)
+    return torch.cat([position, phase.sin(), phase.cos()], dim=-1)
+
+
+POSITION_CHANNELS = 3 + 6 * NUM_POSITION_FREQUENCIES
