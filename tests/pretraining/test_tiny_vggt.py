@@ -11,6 +11,7 @@ from laq_model.pretraining import tiny_vggt
 from laq_model.pretraining.run_state import AverageWeights, save_network
 from laq_model.pretraining.tiny_vggt import (
     TinyVGGTConfig,
+    VGGTInTraining,
     build_optimizers,
     evaluate,
     mean_depth_map,
@@ -68,17 +69,17 @@ def config_of(folder, **changes) -> TinyVGGTConfig:
 
 def test_every_parameter_that_is_read_gets_a_gradient_and_the_loss_falls(folder):
     config = config_of(folder, num_steps=100)
-    network = new_network(MICRO_NETWORK, seed=0)
-    optimizers = build_optimizers(network, config)
+    model = VGGTInTraining(new_network(MICRO_NETWORK, seed=0))
+    optimizers = build_optimizers(model, config)
     batch = TrainingScenes(folder).read(np.arange(4), np.tile(np.arange(2), (4, 1)))
     losses = [
-        training_step(network, batch, optimizers=optimizers, config=config, step=step)["total"]
+        training_step(model, batch, optimizers=optimizers, config=config, step=step)["total"]
         for step in range(25)
     ]
     assert losses[-1] < 0.6 * losses[0]
-    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # DINOv2's mask token takes no part.
-    assert without == ["aggregator.patch_embed.mask_token"]
+    assert without == ["network.aggregator.patch_embed.mask_token"]
 
 
 def test_optimizers_share_all_parameters_without_overlap(folder):

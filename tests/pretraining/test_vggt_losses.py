@@ -5,11 +5,14 @@ import torch
 from torch.testing import assert_close
 
 from laq_model.pretraining.vggt_losses import (
+    CONFIDENCE_ALPHA,
     FAR_M,
     VGGTLossWeights,
-    confident_depth_loss,
+    confidence_loss,
     depth_change_loss,
     depth_gradient_loss,
+    ego_flow,
+    flow_loss,
     point_loss,
     scene_target,
     vggt_loss,
@@ -33,24 +36,43 @@ def still_scene(depth: torch.Tensor, *, translation_m: float = 0.0) -> DepthAndC
     )
 
 
-def test_confident_depth_loss_by_hand():
+def test_confidence_loss_by_hand():
     error, confidence = torch.full((1, 1, 1, 2), -0.5), torch.full((1, 1, 1, 2), 2.0)
-    assert float(confident_depth_loss(error, confidence, alpha=0.2)) == pytest.approx(1.0 - 0.2 * math.log(2))
+    assert float(confidence_loss(error, confidence)) == pytest.approx(1.0 - 0.2 * math.log(2))
 
 
 def test_confidence_is_best_where_it_says_alpha_over_error():
-    error = torch.full((1, 1, 1, 1), 0.05)
-    losses = [
-        float(confident_depth_loss(error, torch.full_like(error, c), alpha=0.2)) for c in (3.0, 4.0, 5.0)
-    ]
+    error = torch.full((1, 1, 1, 1), CONFIDENCE_ALPHA / 4)
+    losses = [float(confidence_loss(error, torch.full_like(error, c))) for c in (3.0, 4.0, 5.0)]
     assert losses[1] == min(losses)
 
 
 def test_depth_gradient_loss_by_hand():
     error = torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]])
-    confidence = torch.tensor([[[[9.0, 1.0], [9.0, 2.0]]]])
-    # Across: |1 − 0|·1 and |3 − 0|·2, mean 3.5. Down: |0 − 0|·9 and |3 − 1|·2, mean 2.
-    assert float(depth_gradient_loss(error, confidence)) == pytest.approx(5.5)
+    # Across: |1 − 0| and |3 − 0|, mean 2. Down: |0 − 0| and |3 − 1|, mean 1.
+    assert float(depth_gradient_loss(error)) == pytest.approx(3.0)
+
+
+def test_ego_flow_of_a_camera_that_moves_sideways():
+    recorded = still_scene(torch.full((1, 2, 4, 4), 2.0), translation_m=-0.5)
+    target = scene_target(recorded)
+    # The second camera stands 0.5 m to the right: the first sees its points 4 · 0.5 / 2 = 1 pixel over.
+    assert_close(target.ego_flow[0, 0], torch.zeros(4, 4, 2))
+    assert_close(target.ego_flow[0, 1], torch.tensor([0.25, 0.0]).expand(4, 4, 2))
+
+
+def test_ego_flow_of_a_point_behind_the_first_camera_is_bounded():
+    point_map = torch.tensor([0.1, -0.1, -1.0]).view(1, 1, 1, 1, 3)
+    flow = ego_flow(point_map, torch.eye(3)[None])
+    assert flow.flatten().tolist() == [1.0, -1.0]
+
+
+def test_flow_loss_compares_patch_middles_of_later_views():
+    flow = torch.zeros(1, 2, 4, 4, 2)
+    flow[0, 0] = 7.0
+    flow[0, 1, 1, 1] = torch.tensor([0.4, 0.2])  # the middle of a 2 × 2 patch is its last pixel
+    assert float(flow_loss(torch.zeros(1, 2, 2, 2, 2), flow)) == pytest.approx(0.6 / 8)
+    assert float(flow_loss(torch.zeros(1, 1, 2, 2, 2), flow[:, :1])) == 0.0
 
 
 def test_depth_change_counts_only_still_cameras():
@@ -84,14 +106,36 @@ def test_target_cameras_are_relative_to_the_first_and_in_scene_units():
     assert target.is_still.tolist() == [[True, False]]
 
 
-def test_true_answer_costs_nothing_but_its_doubt():
+def test_true_answer_costs_nothing():
     recorded = still_scene(torch.rand(1, 3, 4, 4) + 1, translation_m=0.1)
     target = scene_target(recorded)
     terms = vggt_loss(
-        target.depth, torch.ones_like(target.depth), target.pose_enc, target=target, weights=VGGTLossWeights()
+        target.depth,
+        torch.ones_like(target.depth),
+        target.pose_enc,
+        target.ego_flow[:, :, 1::2, 1::2],
+        target=target,
+        weights=VGGTLossWeights(),
     )
     for name, value in terms.items():
-        assert float(value) == pytest.approx(0, abs=2e-6), name
+        assert float(value) == pytest.approx(0, abs=2e-5), name
+
+
+def test_total_is_the_weighted_sum():
+    target = scene_target(still_scene(torch.rand(1, 2, 4, 4) + 1, translation_m=0.1))
+    weights = VGGTLossWeights(depth=2.0, depth_gradient=0.0, camera=3.0)
+    terms = vggt_loss(
+        1.1 * target.depth,
+        torch.full_like(target.depth, 2.0),
+        target.pose_enc + 0.1,
+        target.ego_flow[:, :, 1::2, 1::2],
+        target=target,
+        weights=weights,
+    )
+    total = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")
+    assert_close(terms["total"], total)
+    assert_close(terms["depth"], torch.tensor(0.1))
+    assert_close(terms["camera"], torch.tensor(0.1 * 11.5))  # the weights of the nine numbers add up to 11.5
 
 
 def test_point_loss_of_a_shifted_camera():

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..ptv3 import PointTransformerV3
 from .point_clouds import PointBatch
 
 MIN_POINTS_OF_PATCH = 4  # a patch with fewer points says little
@@ -31,11 +32,13 @@ class MaskConfig:
     """Side of a block, in cells of the first stage."""
 
 
-class PretrainingHeads(nn.Module):
-    """Two small networks on the joined features of all stages; not shipped."""
+class PretrainingModel(nn.Module):
+    """The network, and two small heads on the joined features of all its stages, which do not ship."""
 
-    def __init__(self, channels: int, image_channels: int, hidden: int = 128):
+    def __init__(self, network: PointTransformerV3, image_channels: int, hidden: int = 128):
         super().__init__()
+        channels = sum(network.config.enc_channels)
+        self.network = network
         self.own = nn.Sequential(
             nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, OWN_CHANNELS)
         )
@@ -51,11 +54,12 @@ def block_mask(
     config: MaskConfig,
     generator: torch.Generator,
 ) -> Bool[Tensor, " points"]:
-    """Hide whole blocks: each occupied block of each cloud by its own throw."""
-    block = torch.cat([cloud_index[:, None], grid_coord // config.block_cells], dim=1)
-    _, block_index = torch.unique(block, dim=0, return_inverse=True)
-    is_hidden = torch.rand(int(block_index.max()) + 1, generator=generator) < config.share
-    return is_hidden[block_index]
+    """Hide whole blocks: each block of each cloud by its own throw."""
+    block = grid_coord // config.block_cells
+    side = int(block.max()) + 1
+    number = ((cloud_index * side + block[:, 0]) * side + block[:, 1]) * side + block[:, 2]
+    is_hidden = torch.rand(int(number.max()) + 1, generator=generator) < config.share
+    return is_hidden[number]
 
 
 def own_targets(batch: PointBatch, *, half_extent_m: float) -> Float[Tensor, "points 9"]:

@@ -22,7 +22,7 @@ Features = Callable[[PointBatch], Float[Tensor, "points channels"]]
 
 
 def probe_moved_points(features: Features, train: CloudBank, held_out: CloudBank) -> float:
-    """Area under the ROC curve, on held-out clouds, of a ridge probe fitted on training clouds; chance: 0.5."""
+    """Area under the ROC curve, on held-out clouds, of a ridge probe fitted on training ones; chance: 0.5."""
     x, y = _probe_set(features, train)
     mean, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
     x = (x - mean) / spread

@@ -113,6 +113,7 @@ def save_network(
     metadata = {"config": json.dumps(config), "licence": LICENCE, "provenance": json.dumps(provenance)}
     temporary = path.with_suffix(".tmp")
     save_file(half, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # safetensors keeps the file to its owner, a package may not
     os.replace(temporary, path)
 
 

@@ -30,7 +30,7 @@ from .muon import Muon
 from .point_clouds import CloudBank, PointBatch, build_clouds
 from .point_objective import (
     MaskConfig,
-    PretrainingHeads,
+    PretrainingModel,
     block_mask,
     image_loss,
     mean_of_patches,
@@ -52,7 +52,7 @@ from .vggt_metrics import mean_of
 log = logging.getLogger(__name__)
 
 NETWORK_FILE = "concerto_embedded.safetensors"
-# Four stages instead of five: the finest of the three that are joined by default has 4 cm cells, so that a hand
+# Four stages instead of five: the finest of the three that are joined by default has 4 cm cells, and a hand
 # that moves a few centimetres leaves its cell. Heads of 16 channels, as published.
 TINY_NETWORK: dict[str, Any] = {
     "in_channels": 9,
@@ -91,7 +91,7 @@ class TinyConcertoConfig:
     """Steps of the learning rate's rise."""
     decay_steps: int = 800
     """Steps of its fall at the end."""
-    clouds_per_step: int = 6
+    clouds_per_step: int = 4
     """Clouds of a step."""
     learning_rate: float = 2e-3
     """On the plateau."""
@@ -107,8 +107,6 @@ class TinyConcertoConfig:
     """Steps between states, evaluations and network files."""
     seed: int = 0
     """Of the initial weights and all drawing."""
-    bfloat16: bool = True
-    """Matrix products in bfloat16, everything else in float32."""
     mask: MaskConfig = field(default_factory=MaskConfig)
 
     def __post_init__(self) -> None:
@@ -126,8 +124,9 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     held_out = build_bank(replace(config, num_clips=64), vggt, held_out=True)
     image_channels = held_out.batch([0]).image_tokens.shape[-1]
     model = new_model(image_channels, config.seed).train()
-    network = model["network"]
-    log.info("%d clouds; %.2f M parameters", len(bank), sum(p.numel() for p in network.parameters()) / 1e6)
+    log.info(
+        "%d clouds; %.2f M parameters", len(bank), sum(p.numel() for p in model.network.parameters()) / 1e6
+    )
     average = AverageWeights(model, config.average_decay)
     optimizers = build_optimizers(model, config)
     first_step = 0
@@ -155,7 +154,7 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
             report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
             save_network(
                 folder / NETWORK_FILE,
-                averaged["network"].state_dict(),
+                averaged.network.state_dict(),
                 config=TINY_NETWORK,
                 provenance={
                     "steps": done,
@@ -168,12 +167,10 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     return metrics
 
 
-def new_model(image_channels: int, seed: int) -> nn.ModuleDict:
+def new_model(image_channels: int, seed: int) -> PretrainingModel:
     """The network with random weights, and its heads."""
     torch.manual_seed(seed)
-    network = build_ptv3(TINY_NETWORK)
-    heads = PretrainingHeads(sum(network.config.enc_channels), image_channels)
-    return nn.ModuleDict({"network": network, "heads": heads})
+    return PretrainingModel(build_ptv3(TINY_NETWORK), image_channels)
 
 
 def read_vggt(path: str) -> VGGT:
@@ -221,7 +218,7 @@ def build_optimizers(model: nn.Module, config: TinyConcertoConfig) -> list[torch
 
 
 def training_step(
-    model: nn.ModuleDict,
+    model: PretrainingModel,
     batch: PointBatch,
     *,
     optimizers: list[torch.optim.Optimizer],
@@ -246,7 +243,7 @@ def training_step(
 
 
 def objective(
-    model: nn.ModuleDict,
+    model: PretrainingModel,
     batch: PointBatch,
     *,
     config: TinyConcertoConfig,
@@ -257,12 +254,10 @@ def objective(
     starts = torch.cat([torch.zeros(1, dtype=torch.long), batch.offset[:-1]])
     cloud_index = torch.arange(len(starts)).repeat_interleave(batch.offset - starts)
     mask = block_mask(batch.grid_coord, cloud_index, config=config.mask, generator=generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-        feat = all_levels(model["network"], batch, max_grid_coord=bank.max_grid_coord, mask=mask)
-        own = model["heads"].own(feat).float()
-        num_patches = batch.image_tokens.shape[0] * batch.image_tokens.shape[1]
-        patch_feat, count = mean_of_patches(feat.float(), batch.patch_index, num_patches)
-        image = model["heads"].image(patch_feat).float()
+    feat = all_levels(model.network, batch, max_grid_coord=bank.max_grid_coord, mask=mask)
+    num_patches = batch.image_tokens.shape[0] * batch.image_tokens.shape[1]
+    patch_feat, count = mean_of_patches(feat, batch.patch_index, num_patches)
+    own, image = model.own(feat), model.image(patch_feat)
     terms = {
         "own": own_loss(own, own_targets(batch, half_extent_m=bank.half_extent_m), mask),
         "image": image_loss(image, batch.image_tokens.flatten(0, 1), count),
@@ -270,7 +265,7 @@ def objective(
     return {**terms, "total": terms["own"] + config.image_weight * terms["image"]}
 
 
-def averaged_model(average: AverageWeights, image_channels: int) -> nn.ModuleDict:
+def averaged_model(average: AverageWeights, image_channels: int) -> PretrainingModel:
     """Network and heads with the averaged weights, in eval."""
     model = new_model(image_channels, seed=0)
     model.load_state_dict(average.tensors)
@@ -279,7 +274,7 @@ def averaged_model(average: AverageWeights, image_channels: int) -> nn.ModuleDic
 
 @torch.no_grad()
 def evaluate(
-    model: nn.ModuleDict, train_bank: CloudBank, held_out: CloudBank, config: TinyConcertoConfig
+    model: PretrainingModel, train_bank: CloudBank, held_out: CloudBank, config: TinyConcertoConfig
 ) -> dict[str, float]:
     """Both terms on held-out clouds, and the probe's value beside raw inputs and an untrained network."""
     losses: list[dict[str, float]] = []
@@ -295,7 +290,7 @@ def evaluate(
         return lambda batch: all_levels(network, batch, max_grid_coord=held_out.max_grid_coord)
 
     return mean_of(losses) | {
-        "moved_auc": probe_moved_points(features_of(model["network"]), train_bank, held_out),
+        "moved_auc": probe_moved_points(features_of(model.network), train_bank, held_out),
         "moved_auc_untrained": probe_moved_points(features_of(untrained), train_bank, held_out),
         "moved_auc_raw": probe_moved_points(raw_inputs, train_bank, held_out),
     }

@@ -19,11 +19,12 @@ import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError, LAQError
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..structures import DepthAndCameras
-from ..vggt import VGGT, build_vggt
+from ..vggt import VGGT, VGGTOutput, build_vggt
 from .muon import Muon
 from .run_state import (
     AverageWeights,
@@ -107,6 +108,30 @@ class TinyVGGTConfig:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
 
+class VGGTInTraining(nn.Module):
+    """The network, and an extra linear output that does not ship: each patch's flow to the first view."""
+
+    def __init__(self, network: VGGT):
+        super().__init__()
+        self.network = network
+        self.flow = nn.Linear(2 * network.config.embed_dim, 2)
+        nn.init.zeros_(self.flow.weight)
+        nn.init.zeros_(self.flow.bias)
+        self._layers: dict[int, Tensor] = {}
+        network.aggregator.register_forward_hook(lambda module, inputs, layers: self._layers.update(layers))
+
+    def forward(
+        self, frames: Float[Tensor, "scenes views 3 height width"]
+    ) -> tuple[VGGTOutput, Float[Tensor, "scenes views rows columns 2"]]:
+        """What VGGT says, and the flow."""
+        out = self.network(frames)
+        config = self.network.config
+        patches = self._layers.pop(config.depth - 1)[:, :, 1 + config.num_register_tokens :]
+        self._layers.clear()
+        flow = self.flow(patches).float()
+        return out, flow.unflatten(2, (-1, frames.shape[-1] // config.patch_size))
+
+
 def new_network(config: dict[str, Any], seed: int) -> VGGT:
     """A VGGT with random weights whose blocks count from the start."""
     torch.manual_seed(seed)
@@ -124,17 +149,17 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
     held_out = TrainingScenes(config.scenes, held_out=True)
-    network = new_network(TINY_NETWORK, config.seed)
-    network.depth_head.to(memory_format=torch.channels_last)
-    average = AverageWeights(network, config.average_decay)
-    optimizers = build_optimizers(network, config)
+    model = VGGTInTraining(new_network(TINY_NETWORK, config.seed))
+    model.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AverageWeights(model.network, config.average_decay)
+    optimizers = build_optimizers(model, config)
     first_step = 0
     if config.resume:
-        first_step = load_run_state(folder, network=network, average=average, optimizers=optimizers)
+        first_step = load_run_state(folder, network=model, average=average, optimizers=optimizers)
     (folder / "config.json").write_text(json.dumps({**asdict(config), "network": TINY_NETWORK}, indent=2))
     log.info(
         "%d clips, %d held out; %.2f M parameters; from step %d",
-        len(scenes), len(held_out), sum(p.numel() for p in network.parameters()) / 1e6, first_step,
+        len(scenes), len(held_out), sum(p.numel() for p in model.network.parameters()) / 1e6, first_step,
     )  # fmt: skip
     metrics: dict[str, float] = {}
     started, sums = time.perf_counter(), {"frames": 0.0}
@@ -143,8 +168,8 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
         batch = scenes.draw(
             num_frames=config.frames_per_step, num_views=num_views, seed=config.seed, step=step
         )
-        terms = training_step(network, batch, optimizers=optimizers, config=config, step=step)
-        average.update(network)
+        terms = training_step(model, batch, optimizers=optimizers, config=config, step=step)
+        average.update(model.network)
         for name, value in {**terms, "frames": float(batch.frames.shape[0] * num_views)}.items():
             sums[name] = sums.get(name, 0.0) + value
         done = step + 1
@@ -152,7 +177,7 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
             report(folder, {"step": done, **_means(sums, 50), **_speed(sums["frames"], started)})
             started, sums = time.perf_counter(), {"frames": 0.0}
         if done % config.save_every_steps == 0 or done == config.num_steps:
-            save_run_state(folder, step=done, network=network, average=average, optimizers=optimizers)
+            save_run_state(folder, step=done, network=model, average=average, optimizers=optimizers)
             metrics = evaluate(average_network(average), held_out, num_clips=config.held_out_clips)
             report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
             save_network(
@@ -170,9 +195,9 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     return metrics
 
 
-def build_optimizers(network: nn.Module, config: TinyVGGTConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, config: TinyVGGTConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else; norms and biases do not decay."""
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     hidden = [p for name, p in named if p.ndim == 2 and ("blocks." in name or ".trunk." in name)]
     is_hidden = {id(p) for p in hidden}
     decaying = [p for _, p in named if p.ndim > 1 and id(p) not in is_hidden]
@@ -186,7 +211,7 @@ def build_optimizers(network: nn.Module, config: TinyVGGTConfig) -> list[torch.o
 
 
 def training_step(
-    network: VGGT,
+    model: VGGTInTraining,
     batch: SceneBatch,
     *,
     optimizers: list[torch.optim.Optimizer],
@@ -199,18 +224,20 @@ def training_step(
     )
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = config.learning_rate * share
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-        out = network(batch.frames)
+    # On CPUs the fused attention's backward pass in bfloat16 takes four times as long as plain products.
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        out, flow = model(batch.frames)
     terms = vggt_loss(
         out.depth.float(),
         out.depth_conf.float(),
         out.pose_enc.float(),
+        flow,
         target=scene_target(batch.recorded),
         weights=config.loss,
     )
-    network.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     terms["total"].backward()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     for optimizer in optimizers:
         optimizer.step()
     return {name: float(value.detach()) for name, value in terms.items()} | {"gradient_norm": float(norm)}

@@ -6,6 +6,10 @@ Departures, each for a network that must learn in an hour on a CPU:
 - The point map is not a head of its own: the points are those of the predicted depth through the predicted
   cameras, so that depth and cameras are asked to agree; this keeps a static thing at one place in both frames
   of a pair.
+- Confidence learns from the error without weighing it: else the network soon gives up on the hand, which is
+  hard, for the table, which is easy.
+- Matching between views is taught by a small extra output, as by VGGT's tracking head: for each patch of a
+  later view, where the first camera sees the same static point. Poses alone do not teach it in an hour.
 - Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
   the true change. A moving hand is a change, a wavering background is none.
 - Differences are absolute (L1) instead of Euclidean, and relative to the true depth: the room behind the
@@ -27,9 +31,10 @@ from ..geometry.unproject import unproject_depth
 from ..structures import DepthAndCameras
 
 MIN_FIELD_OF_VIEW_RAD = 0.1  # below, the focal length of an untrained camera head explodes
+CONFIDENCE_ALPHA = 0.2  # the reward for confidence, times its logarithm; VGGT's own value
 FAR_M = 8.0  # how far a pixel without depth is taken to be: the renderer's reach
-# Of translation, quaternion xyzw and field of view. Between frames a camera turns by a few degrees, a hundredth in
-# a quaternion's numbers, while the field of view is off by a tenth.
+# Of translation, quaternion xyzw, field of view. Between frames a camera turns by a few degrees, a hundredth
+# in a quaternion's numbers, while the field of view is off by a tenth.
 POSE_WEIGHTS = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 0.25, 0.25)
 STILL_CAMERA_TOLERANCE = 1e-4  # metres and rotation matrix entries
 
@@ -42,6 +47,7 @@ class SceneTarget:
         depth: scene units, everywhere positive.
         pose_enc: of each view relative to the first, with translation in scene units.
         point_map: points in the first camera's frame, scene units.
+        ego_flow: from a pixel to where the first camera sees its point, if it is static; in image sizes.
         is_still: the view's camera stands where the first camera stands.
         scale_m: metres of one scene unit.
     """
@@ -49,24 +55,29 @@ class SceneTarget:
     depth: Float[Tensor, "scenes views height width"]
     pose_enc: Float[Tensor, "scenes views 9"]
     point_map: Float[Tensor, "scenes views height width 3"]
+    ego_flow: Float[Tensor, "scenes views height width 2"]
     is_still: Bool[Tensor, "scenes views"]
     scale_m: Float[Tensor, " scenes"]
 
 
 @dataclass(frozen=True)
 class VGGTLossWeights:
-    """What each term counts beside the depth, which counts 1."""
+    """What each term counts."""
 
-    depth_gradient: float = 1.0
-    """Differences between neighbouring pixels: edges."""
-    depth_change: float = 1.0
+    depth: float = 4.0
+    """Relative error of the depth."""
+    depth_gradient: float = 4.0
+    """Differences of that error between neighbouring pixels: edges."""
+    depth_change: float = 4.0
     """Differences between views of a camera that stands still: motion."""
+    confidence: float = 1.0
+    """Being sure where the depth is right."""
     camera: float = 5.0
     """The pose encoding; VGGT's own value."""
+    flow: float = 5.0
+    """Where the first camera sees a patch of a later view."""
     point: float = 1.0
     """Points through predicted depth and predicted cameras."""
-    confidence_alpha: float = 0.2
-    """The reward for confidence, times its logarithm; VGGT's own value."""
 
 
 def scene_target(recorded: DepthAndCameras) -> SceneTarget:
@@ -87,15 +98,32 @@ def scene_target(recorded: DepthAndCameras) -> SceneTarget:
             width=width,
         ),
         point_map=point_map / scale_m[:, None, None, None, None],
+        ego_flow=ego_flow(point_map, recorded.intrinsics[:, 0]),
         is_still=moved < STILL_CAMERA_TOLERANCE,
         scale_m=scale_m,
     )
+
+
+def ego_flow(
+    point_map: Float[Tensor, "scenes views height width 3"], intrinsics: Float[Tensor, "scenes 3 3"]
+) -> Float[Tensor, "scenes views height width 2"]:
+    """From each pixel to where the first camera, which is the world, sees its point; in image sizes.
+
+    At most 1 either way: a point may leave the image or lie behind the first camera.
+    """
+    height, width = point_map.shape[2:4]
+    ray = point_map / point_map[..., 2:].clamp(min=1e-3)
+    seen = torch.einsum("bshwj,bij->bshwi", ray, intrinsics)[..., :2]
+    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    own = torch.stack([u, v], dim=-1).to(seen)
+    return ((seen - own) / seen.new_tensor([width, height])).clamp(-1, 1)
 
 
 def vggt_loss(
     depth: Float[Tensor, "scenes views height width"],
     depth_conf: Float[Tensor, "scenes views height width"],
     pose_enc: Float[Tensor, "scenes views 9"],
+    patch_flow: Float[Tensor, "scenes views rows columns 2"],
     *,
     target: SceneTarget,
     weights: VGGTLossWeights,
@@ -103,35 +131,30 @@ def vggt_loss(
     """Every term, unweighted, and their weighted sum under ``total``."""
     error = (depth - target.depth) / target.depth
     terms = {
-        "depth": confident_depth_loss(error, depth_conf, alpha=weights.confidence_alpha),
-        "depth_gradient": depth_gradient_loss(error, depth_conf),
+        "depth": error.abs().mean(),
+        "depth_gradient": depth_gradient_loss(error),
         "depth_change": depth_change_loss(error, target.is_still),
+        "confidence": confidence_loss(error.detach(), depth_conf),
         "camera": camera_loss(pose_enc, target.pose_enc),
+        "flow": flow_loss(patch_flow, target.ego_flow),
         "point": point_loss(depth, pose_enc, target=target),
     }
-    total = terms["depth"] + sum(
-        getattr(weights, name) * terms[name] for name in ("depth_gradient", "depth_change", "camera", "point")
-    )
+    total = sum((getattr(weights, name) * term for name, term in terms.items()), torch.zeros(()))
     return {**terms, "total": total}
 
 
-def confident_depth_loss(
-    error: Float[Tensor, "scenes views height width"],
-    depth_conf: Float[Tensor, "scenes views height width"],
-    *,
-    alpha: float,
-) -> Float[Tensor, ""]:
-    """Mean of c·|e| − α·log c: being sure costs where it is wrong. Least at c = α / |e|."""
-    return (depth_conf * error.abs() - alpha * depth_conf.log()).mean()
+def depth_gradient_loss(error: Float[Tensor, "scenes views height width"]) -> Float[Tensor, ""]:
+    """Mean of |∂x e| plus mean of |∂y e|."""
+    across = (error[..., :, 1:] - error[..., :, :-1]).abs()
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs()
+    return across.mean() + down.mean()
 
 
-def depth_gradient_loss(
+def confidence_loss(
     error: Float[Tensor, "scenes views height width"], depth_conf: Float[Tensor, "scenes views height width"]
 ) -> Float[Tensor, ""]:
-    """Mean of c·|∂x e| plus mean of c·|∂y e|."""
-    across = (error[..., :, 1:] - error[..., :, :-1]).abs() * depth_conf[..., :, 1:]
-    down = (error[..., 1:, :] - error[..., :-1, :]).abs() * depth_conf[..., 1:, :]
-    return across.mean() + down.mean()
+    """Mean of c·|e| − α·log c: being sure costs where it is wrong. Least at c = α / |e|."""
+    return (depth_conf * error.abs() - CONFIDENCE_ALPHA * depth_conf.log()).mean()
 
 
 def depth_change_loss(
@@ -149,6 +172,19 @@ def camera_loss(
     """Absolute differences of the nine numbers, weighted and summed; mean over views."""
     weight = torch.tensor(POSE_WEIGHTS, device=pose_enc.device)
     return ((pose_enc - true_pose_enc).abs() * weight).sum(dim=-1).mean()
+
+
+def flow_loss(
+    patch_flow: Float[Tensor, "scenes views rows columns 2"],
+    flow: Float[Tensor, "scenes views height width 2"],
+) -> Float[Tensor, ""]:
+    """Mean absolute difference at the patches' middle pixels, over later views; 0 without any."""
+    rows, columns = patch_flow.shape[2:4]
+    height, width = flow.shape[2:4]
+    patch_height, patch_width = height // rows, width // columns
+    middle = flow[:, 1:, patch_height // 2 :: patch_height, patch_width // 2 :: patch_width]
+    difference = (patch_flow[:, 1:] - middle).abs()
+    return difference.sum() / max(1, difference.numel())
 
 
 def point_loss(

@@ -6,7 +6,7 @@ over the pixels of all its views (the usual scale alignment of relative depth).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from einops import rearrange
@@ -109,7 +109,7 @@ def plane_of_each_view(
     return rearrange(depth, "(b s) (h w) -> b s h w", s=views, h=height)
 
 
-def mean_of(results: list[Mapping[str, float]]) -> dict[str, float]:
+def mean_of(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Average of each figure over batches that have it."""
     names = results[0].keys() if results else []
     return {name: float(torch.tensor([result[name] for result in results]).nanmean()) for name in names}
