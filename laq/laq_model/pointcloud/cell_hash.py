@@ -37,7 +37,7 @@ def cell_hash(cell: Int[Tensor, "*batch 3"], *, salt: int = 0) -> Int[Tensor, "*
     packed = (x << 2 * BITS_PER_AXIS) | (y << BITS_PER_AXIS) | z
     left, right = packed >> _HALF_BITS, packed & _HALF_MASK
     for factor in _ROUND_FACTORS:
-        mixed = (right ^ (salt & _HALF_MASK)) * factor
+        mixed = ((right ^ (salt & _HALF_MASK)) + 1) * factor
         mixed = mixed ^ (mixed >> 29)
         left, right = right, left ^ ((mixed ^ (mixed >> 13)) & _HALF_MASK)
     return (left << _HALF_BITS) | right
