@@ -66,7 +66,7 @@ def test_encoded_poses_match_golden():
         ((1, 1, 1), (0, 0, 0, 1)),
     ],
 )
-def test_half_turns_have_a_positive_largest_component(diagonal, expected):
+def test_convention_quaternions_have_a_positive_scalar_or_largest_component(diagonal, expected):
     rotation = torch.diag(torch.tensor(diagonal, dtype=torch.float32))
     assert_close(quat_xyzw_from_matrix(rotation), torch.tensor(expected, dtype=torch.float32), **EXACT)
 
@@ -88,7 +88,7 @@ def test_zero_quaternion_is_refused():
 @pytest.mark.parametrize(
     ("angle", "focal"), [(0.0, 28 / math.tan(0.005)), (math.pi, 28 / math.tan(math.pi / 2 - 0.005))]
 )
-def test_impossible_field_of_view_gives_the_nearest_possible_focal_length(angle, focal):
+def test_convention_impossible_field_of_view_gives_the_nearest_possible_focal_length(angle, focal):
     pose = torch.tensor([0, 0, 0, 0, 0, 0, 1, angle, angle])
     _, intrinsics = decode_pose_encoding(pose, height=56, width=56)
     assert_close(intrinsics[0, 0], torch.tensor(focal, dtype=torch.float32))
@@ -120,7 +120,7 @@ def test_camera_centre_is_where_all_coordinates_vanish():
     assert_close(in_camera, torch.zeros(6, 3, dtype=torch.float64))
 
 
-def test_first_camera_becomes_exactly_the_world():
+def test_convention_first_camera_is_exactly_the_world():
     cameras = random_cameras(3, 4).float()
     cameras[1, 2] = cameras[1, 0]
     relative = relative_to_first(cameras)

@@ -47,17 +47,17 @@ def state_of(
         ((0, -0.46, 1.0), UNKNOWN),
     ],
 )
-def test_where_a_cell_without_points_lies_decides(centre, expected):
+def test_convention_free_is_before_what_is_seen_and_unknown_is_hidden_or_out_of_view(centre, expected):
     assert state_of(centre) == expected
 
 
-def test_points_in_a_cell_decide_before_depth_does():
+def test_convention_a_cell_with_points_is_occupied():
     assert state_of((0, 0, 2.5), is_occupied=True) == OCCUPIED
     assert state_of((0, 0, 1.0), is_occupied=True) == OCCUPIED
 
 
 @pytest.mark.parametrize("depth", [0.0, -1.0, math.nan, math.inf])
-def test_a_pixel_without_depth_says_nothing(depth):
+def test_convention_a_pixel_without_depth_says_nothing(depth):
     assert state_of((0, 0, 1.0), depth=depth) == UNKNOWN
 
 

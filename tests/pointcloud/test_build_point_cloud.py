@@ -30,7 +30,7 @@ def build(views: dict[str, torch.Tensor], max_points: int = 1000, **kwargs):
     )
 
 
-def test_rows_carry_the_colour_normal_and_pixel_of_their_own_point():
+def test_convention_clouds_are_scene_by_scene_and_pixels_row_by_row():
     views = maps()
     cloud, _ = build(views)
     start = 0
@@ -60,7 +60,7 @@ def test_convention_voxels_are_counted_from_the_corner_of_the_box():
     assert grid_coord.tolist() == [[0, 0, 1], [7, 4, 7]]
 
 
-def test_points_outside_the_box_are_dropped_and_its_far_faces_are_outside():
+def test_convention_the_box_is_open_at_its_far_faces():
     points = torch.zeros(1, 1, 1, 6, 3)
     points[0, 0, 0, :, 0] = torch.tensor([-1.0001, -1.0, 0.0, 0.9999999, 1.0, 7.0])
     same = torch.zeros_like(points)

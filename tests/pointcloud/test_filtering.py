@@ -18,7 +18,7 @@ def kept(depth: list[list[float]], confidence: list[list[float]] | None = None, 
     return keep_points(image, sure, confidence_percentile=percentile, depth_edge_ratio=0.1).int().tolist()
 
 
-def test_pixels_without_finite_positive_depth_are_dropped():
+def test_convention_depth_that_is_not_finite_and_positive_is_none():
     assert kept([[1.0, 0.0, -1.0, math.nan, math.inf, 1.0]]) == [[1, 0, 0, 0, 0, 1]]
 
 

@@ -93,7 +93,7 @@ def test_convention_geometry_channels_are_occupancy_place_normal_colour():
     assert cells.centre_m[0, 0].tolist() == [0.25, 0.25, 0.25]
 
 
-def test_occupancy_is_full_at_sixteen_points_and_beyond():
+def test_convention_occupancy_is_full_at_sixteen_points():
     feat, cloud = make_cloud(16, 40)
     squeezed = PointCloud(
         cloud.coord_m * 0.01 + 0.2, cloud.color, cloud.normal, cloud.pixel_index, cloud.offset
@@ -151,7 +151,7 @@ def test_features_of_half_precision_are_added_in_float32():
     assert_close(mean, half.double().mean(dim=0).float(), rtol=1e-5, atol=0.0)
 
 
-def test_patches_are_numbered_by_row_and_cover_cut_borders():
+def test_convention_patches_are_numbered_by_row_and_cover_cut_borders():
     # A 12 × 10 image in patches of 4: 3 rows, 3 columns, the last one two pixels wide.
     feat, cloud = make_cloud(40, 30)
     cells = pool_patches(feat, cloud, views=2, height=12, width=10, patch_size=4, half_extent_m=0.5)

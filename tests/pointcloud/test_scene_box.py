@@ -85,6 +85,17 @@ def test_convention_other_scenes_are_scaled_so_that_the_percentile_fits_the_box(
     assert inside == 17
 
 
+def test_convention_origin_is_the_median_of_the_kept_points_of_all_views():
+    points = torch.zeros(1, 2, 1, 3, 3)
+    points[0, 0, 0, :, 1] = torch.tensor([1.0, 2.0, 50.0])  # world y is level −z, and x, z are 0
+    points[0, 1, 0, :, 1] = torch.tensor([4.0, 9.0, 70.0])
+    is_kept = torch.ones(1, 2, 1, 3, dtype=torch.bool)
+    is_kept[0, 1, 0, 2] = False
+    box = fit(points, Y_DOWN_UP, is_kept=is_kept, is_metric=True)
+    assert box.origin_world.tolist() == [[0.0, 4.0, 0.0]]  # of 1, 2, 4, 9, 50
+    assert to_level(points, box)[0, 0, 0].tolist() == [[0.0, 0.0, 3.0], [0.0, 0.0, 2.0], [0.0, 0.0, -46.0]]
+
+
 def test_one_stray_point_hardly_moves_the_box():
     points = scene_points()
     before = fit(points)

@@ -72,6 +72,12 @@ def test_equals_a_plain_loop(seed, max_tokens, changed_share):
         assert tokens.state[scene, :, count:].eq(UNKNOWN).all()
 
 
+def test_convention_position_is_the_centre_in_the_box_from_minus_one_to_one():
+    cells, state = small_pair((OCCUPIED, OCCUPIED))
+    cells.centre_m[0, 0] = torch.tensor([-1.5, 0.5, 2.0])
+    assert select(cells, state, 2).position.tolist() == [[[-0.75, 0.25, 1.0], [0.0, 0.0, 0.0]]]
+
+
 def test_change_of_state_comes_first_then_difference_of_geometry():
     cells, state = small_pair(
         (OCCUPIED, OCCUPIED), (OCCUPIED, OCCUPIED), (OCCUPIED, FREE), (OCCUPIED, OCCUPIED)

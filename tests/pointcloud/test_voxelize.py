@@ -32,14 +32,14 @@ def one_cloud(*points: tuple[float, float, float], voxel_size: float = 1.0, orig
     return voxelize(torch.tensor(points), batch, voxel_size=voxel_size, origin=origin)
 
 
-def test_the_point_nearest_the_cell_centre_stays():
+def test_convention_the_point_nearest_the_cell_centre_stays():
     voxels = one_cloud((0.9, 0.5, 0.5), (0.4, 0.5, 0.5), (1.5, 0.5, 0.5))
     assert voxels.kept.tolist() == [1, 2]
     assert voxels.inverse.tolist() == [0, 0, 1]
     assert voxels.grid_coord.tolist() == [[0, 0, 0], [1, 0, 0]]
 
 
-def test_of_equally_near_points_the_first_stays():
+def test_convention_of_equally_near_points_the_first_stays():
     assert one_cloud((0.75, 0.5, 0.5), (0.25, 0.5, 0.5)).kept.tolist() == [0]
     assert one_cloud((0.25, 0.5, 0.5), (0.75, 0.5, 0.5)).kept.tolist() == [0]
 
@@ -51,16 +51,14 @@ def test_cells_are_counted_from_the_origin_and_reach_below_it():
     assert below.grid_coord.tolist() == [[-1, 0, 0]]
 
 
-def test_float32_borders_are_decided_in_float64():
-    # In float32 0.58 / 0.02 rounds to 29, although float32's 0.58 lies a hair below or above it.
-    value = torch.tensor(0.58)
-    expected = math.floor(float(value) / 0.02)
-    assert one_cloud((0.58, 0.0, 0.0), voxel_size=0.02).grid_coord[0, 0].item() == expected
-    for cell in range(1, 2000):
-        edge = torch.tensor(cell * 0.02)
-        assert one_cloud((edge.item(), 0.0, 0.0), voxel_size=0.02).grid_coord[0, 0].item() == math.floor(
-            float(edge) / 0.02
-        )
+def test_convention_voxel_borders_are_decided_in_float64():
+    edges = (torch.arange(1, 2000) * 0.02).float()
+    coord = torch.stack([edges, torch.zeros_like(edges), torch.zeros_like(edges)], dim=-1)
+    batch = torch.arange(len(edges))  # a cloud each, so that every point stays
+    voxels = voxelize(coord, batch, voxel_size=0.02, origin=0.0)
+    expected = [math.floor(value / 0.02) for value in edges.tolist()]
+    assert voxels.grid_coord[:, 0].tolist() == expected
+    assert (edges / 0.02).floor().long().tolist() != expected  # what float32 would say
 
 
 @given(st.integers(0, 10_000), st.integers(1, 120))
@@ -133,7 +131,7 @@ def test_concerto_transform_refuses_an_empty_cloud():
         concerto_transform(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.uint8), torch.zeros(0, 3))
 
 
-def test_offsets_counts_and_cloud_numbers_agree_with_empty_clouds():
+def test_convention_offset_is_the_end_row_of_each_cloud():
     offset = torch.tensor([0, 2, 2, 5, 5])
     assert counts_from_offset(offset).tolist() == [0, 2, 0, 3, 0]
     assert offset_from_counts(torch.tensor([0, 2, 0, 3, 0])).tolist() == offset.tolist()
