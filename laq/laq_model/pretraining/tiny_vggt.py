@@ -36,7 +36,14 @@ from .run_state import (
 )
 from .training_scenes import SceneBatch, TrainingScenes
 from .vggt_losses import VGGTLossWeights, scene_target, vggt_loss
-from .vggt_metrics import align_scale, camera_metrics, depth_metrics, mean_of, plane_of_each_view
+from .vggt_metrics import (
+    align_scale,
+    camera_metrics,
+    depth_metrics,
+    mean_of,
+    plane_of_each_view,
+    world_error_cm,
+)
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +116,10 @@ class TinyVGGTConfig:
 
 
 class VGGTInTraining(nn.Module):
-    """The network, and an extra linear output that does not ship: each patch's flow to the first view."""
+    """The network, and an extra linear output that does not ship: each patch's flow to the first view.
+
+    It reads the last aggregator layer but one, where the camera token of the last layer then finds the flow.
+    """
 
     def __init__(self, network: VGGT):
         super().__init__()
@@ -126,7 +136,7 @@ class VGGTInTraining(nn.Module):
         """What VGGT says, and the flow."""
         out = self.network(frames)
         config = self.network.config
-        patches = self._layers.pop(config.depth - 1)[:, :, 1 + config.num_register_tokens :]
+        patches = self._layers[max(0, config.depth - 2)][:, :, 1 + config.num_register_tokens :]
         self._layers.clear()
         flow = self.flow(patches).float()
         return out, flow.unflatten(2, (-1, frames.shape[-1] // config.patch_size))
@@ -269,7 +279,8 @@ def evaluate(
         results.append(
             depth_metrics(depth_m, batch.recorded)
             | camera_metrics(cam, predicted.intrinsics, batch.recorded)
-            | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25")}
+            | world_error_cm(depth_m, cam, predicted.intrinsics, batch.recorded)
+            | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
         )
     return mean_of(results)
 

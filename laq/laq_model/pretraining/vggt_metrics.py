@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..geometry.cameras import relative_to_first
+from ..geometry.unproject import unproject_depth
 from ..structures import DepthAndCameras
 from .vggt_losses import STILL_CAMERA_TOLERANCE
 
 MOVED_M = 0.03  # true depth that changes by more, seen by a still camera, belongs to something that moved
+NEAR_M = 2.0  # the table, the robot and what lies on it; farther is the room
 MIN_PARALLAX_M = 0.01  # below, the direction of a camera's translation means nothing
 
 
@@ -33,7 +35,7 @@ def depth_metrics(
     depth_m: Float[Tensor, "scenes views height width"],
     recorded: DepthAndCameras,
 ) -> dict[str, float]:
-    """AbsRel and δ < 1.25 of aligned depth; then the same pixels through time, for cameras that stand still.
+    """AbsRel and δ < 1.25 of aligned depth; then pixels through time, for cameras that stand still.
 
     ``moved_*`` covers pixels whose true depth changes by MOVED_M between the first and a later view,
     ``static_*`` the rest: ``moved_share`` is the slope of predicted change on true change (1: seen in full,
@@ -49,6 +51,7 @@ def depth_metrics(
     return {
         "abs_rel": _mean(relative, is_valid),
         "delta_1.25": _mean((ratio < 1.25).float(), is_valid),
+        "near_abs_rel": _mean(relative, is_valid & (true < NEAR_M)),
         "moved_abs_rel": _mean(relative[:, 1:], moved),
         "moved_share": float(
             (change * true_change)[moved].sum() / true_change[moved].square().sum().clamp(min=1e-9)
@@ -84,6 +87,30 @@ def camera_metrics(
         "moving_translation_cm": 100 * _mean(offset, has_parallax),
         "true_translation_cm": 100 * _mean(true[..., 3].norm(dim=-1), has_parallax),
         "focal_rel": _mean((focal / true_focal - 1).abs(), torch.ones_like(focal, dtype=torch.bool)),
+    }
+
+
+def world_error_cm(
+    depth_m: Float[Tensor, "scenes views height width"],
+    cam_from_first_m: Float[Tensor, "scenes views 3 4"],
+    intrinsics: Float[Tensor, "scenes views 3 3"],
+    recorded: DepthAndCameras,
+) -> dict[str, float]:
+    """How far near points of later views lie from their true place in the first camera's world.
+
+    ``still_camera`` assumes that every camera stands where the first one stood: the price of ignoring motion.
+    """
+    true_cam = relative_to_first(recorded.cam_from_world)
+    true = unproject_depth(recorded.depth, recorded.intrinsics, true_cam)[:, 1:]
+    is_near = (recorded.depth > 0) & (recorded.depth < NEAR_M)
+    has_moved = true_cam[:, 1:, :, 3].norm(dim=-1) > MIN_PARALLAX_M
+    counted = is_near[:, 1:] & has_moved[..., None, None]
+    found = unproject_depth(depth_m, intrinsics, cam_from_first_m)[:, 1:]
+    first_camera = cam_from_first_m[:, :1].expand_as(cam_from_first_m)
+    stuck = unproject_depth(depth_m, intrinsics, first_camera)[:, 1:]
+    return {
+        "moving_camera.world_cm": 100 * _mean((found - true).norm(dim=-1), counted),
+        "moving_camera.world_cm_still_camera": 100 * _mean((stuck - true).norm(dim=-1), counted),
     }
 
 
