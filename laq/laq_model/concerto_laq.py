@@ -1,11 +1,11 @@
 """The latent action model: tokens of two frames → action codes → predicted change of the tokens.
 
-The inverse dynamics model reads the places of the world that both frames see and that changed most; the forward
-dynamics model reads the current frame and the codes alone. The target is fixed: the change of the frozen features and
-of the raw geometry, standardised by statistics of the training set.
+The inverse dynamics model reads the places of the world that both frames see and that changed most; the
+forward dynamics model reads the current frame and the codes alone. The target is fixed: the change of the
+frozen features and of the raw geometry, standardised by statistics of the training set.
 
-The scheme is LAPA's (Ye et al., arXiv 2410.11758, §3.1), moved from image patches to places of the world, where a
-camera's motion is no change.
+The scheme is LAPA's (Ye et al., arXiv 2410.11758, §3.1), moved from image patches to places of the world,
+where a camera's motion is no change.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
@@ -29,11 +30,25 @@ from .metrics.prediction import masked_mean_per_pair
 from .quantizers.nsvq import NSVQ, hard_share_at
 from .quantizers.protocol import Quantizer, Usage
 from .structures import GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, LatentAction, PairTokens
-from .transformer import POSITION_CHANNELS, ReadingBlock, SelfAttentionBlock, position_code
+from .transformer import POSITION_CHANNELS, ReadingBlock, SelfAttentionBlock, position_code, rotation_angles
 from .weights import load_strict, read_weights
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
+
+
+_AT_LEAST_ONE = (
+    *(
+        "feature_channels",
+        "dim",
+        "spatial_depth",
+        "temporal_depth",
+        "predictor_depth",
+        "num_heads",
+        "mlp_ratio",
+    ),
+    *("quantizer_dim", "num_changed_tokens", "num_context_tokens", "num_query_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +82,12 @@ class ConcertoLAQConfig:
     num_context_tokens: int = 96
     """Occupied places of the current frame that the predictor reads."""
     num_query_tokens: int = 64
-    """Places whose change is predicted in a training step: half those that changed most, half from the rest."""
+    """Places whose change is predicted: half are those that changed most, half are drawn evenly from the rest."""
     geometry_weight: float = 1.0
     """Weight of the geometry channels' error beside the network channels' error."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "feature_channels dim codebook_size spatial_depth temporal_depth predictor_depth num_heads mlp_ratio "
-            "quantizer_dim num_changed_tokens num_context_tokens num_query_tokens"
-        ).split():
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 1 <= self.code_seq_len <= 16:
@@ -143,6 +155,15 @@ class _Places:
     change_size: Float[Tensor, "pairs tokens"]  # of the raw geometry
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What the forward dynamics model reads and is asked of each pair."""
+
+    context: tuple[Int[Tensor, "pairs context"], Bool[Tensor, "pairs context"]]
+    query_index: Int[Tensor, "pairs queries"]
+    is_query: Bool[Tensor, "pairs queries"]
+
+
 class TokenEmbedding(nn.Module):
     """A place of one frame → a vector: what is there, whether anything is there, and where it is."""
 
@@ -163,11 +184,12 @@ class TokenEmbedding(nn.Module):
 
 
 class InverseDynamics(nn.Module):
-    """Both frames at the places that changed most → one vector for each action token, before the quantizer."""
+    """Both frames at the places that changed most → one vector for each action token, not yet quantized."""
 
     def __init__(self, config: ConcertoLAQConfig):
         super().__init__()
         self.num_changed_tokens = config.num_changed_tokens
+        self.head_dim = config.dim // config.num_heads
         self.embedding = TokenEmbedding(config.channels, config.dim)
         block = (config.dim, config.num_heads, config.mlp_ratio)
         self.scene_token = nn.Parameter(torch.randn(config.dim))  # a key that is there when no place is
@@ -182,25 +204,28 @@ class InverseDynamics(nn.Module):
         """Places that only one frame sees have no influence; nor has any when nothing changed."""
         index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
         position = gather_places(places.position, index)
-        frames = [self._read_frame(places, frame, index, is_chosen, position) for frame in (0, 1)]
+        angles = rotation_angles(position, head_dim=self.head_dim)
+        frames = [self._read_frame(places, frame, index, is_chosen, position, angles) for frame in (0, 1)]
         change = frames[1] - frames[0] + self.position(position_code(position))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
         x = torch.cat([self.queries.expand(len(change), -1, -1), change], dim=1)
         is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
+        angles = F.pad(angles, (0, 0, num_queries, 0))
         for block in self.temporal:
-            x = block(x, is_valid)
+            x = block(x, is_valid, angles)
         return self.head(x[:, :num_queries])
 
     def _read_frame(
-        self, places: _Places, frame: int, index: Tensor, is_chosen: Tensor, position: Tensor
+        self, places: _Places, frame: int, index: Tensor, is_chosen: Tensor, position: Tensor, angles: Tensor
     ) -> Tensor:
         is_occupied = places.is_occupied[:, frame].gather(1, index)
         x = self.embedding(gather_places(places.feat[:, frame], index), is_occupied, position)
         x = torch.cat([x, self.scene_token.expand(len(x), 1, -1)], dim=1)
         is_valid = torch.cat([is_chosen, is_chosen.new_ones(len(x), 1)], dim=1)
+        angles = F.pad(angles, (0, 0, 0, 1))
         for block in self.spatial:
-            x = block(x, is_valid)
+            x = block(x, is_valid, angles)
         return self.spatial_norm(x[:, :-1])
 
 
@@ -209,6 +234,7 @@ class ForwardDynamics(nn.Module):
 
     def __init__(self, config: ConcertoLAQConfig):
         super().__init__()
+        self.head_dim = config.dim // config.num_heads
         self.embedding = TokenEmbedding(config.channels, config.dim)
         self.context_norm = nn.LayerNorm(config.dim)
         self.code = nn.Linear(config.quantizer_dim, config.dim)
@@ -218,10 +244,11 @@ class ForwardDynamics(nn.Module):
             ReadingBlock(config.dim, config.num_heads, config.mlp_ratio)
             for _ in range(config.predictor_depth)
         )
-        self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.channels))
+        self.head_norm = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(config.dim, config.channels)
         with torch.no_grad():  # start near "no change"
-            self.head[1].weight.mul_(0.1)
-            self.head[1].bias.zero_()
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
 
     def forward(
         self,
@@ -236,9 +263,13 @@ class ForwardDynamics(nn.Module):
         memory = self.context_norm(self._embed(places, context_index))
         codes = self.code_norm(self.code(vectors) + self.code_position)
         x = self._embed(places, query_index)
+        angles = tuple(
+            rotation_angles(gather_places(places.position, index), head_dim=self.head_dim)
+            for index in (query_index, context_index)
+        )
         for block in self.blocks:
-            x = block(x, codes, memory, is_valid)
-        return self.head(x)
+            x = block(x, codes, memory, is_valid, angles)
+        return self.head(self.head_norm(x))
 
     def _embed(self, places: _Places, index: Tensor) -> Tensor:
         return self.embedding(
@@ -248,7 +279,7 @@ class ForwardDynamics(nn.Module):
         )
 
 
-class ConcertoLAQ(
+class ConcertoLAQ(  # type: ignore[call-arg]
     nn.Module,
     PyTorchModelHubMixin,
     library_name="concerto-laq",
@@ -283,7 +314,8 @@ class ConcertoLAQ(
         """Fix what the target is measured in; once, before training (see ``feature_statistics``)."""
         if mean.shape != self.feature_mean.shape or std.shape != self.feature_std.shape:
             raise ValueError(
-                f"statistics of {self.config.channels} channels are needed, got {len(mean)} means and {len(std)} stds"
+                f"statistics of {self.config.channels} channels are needed, "
+                f"got {len(mean)} means and {len(std)} deviations"
             )
         if not bool((std > 0).all()) or not bool(torch.isfinite(mean).all() & torch.isfinite(std).all()):
             raise ValueError("every mean must be finite, every std positive and finite")
@@ -303,7 +335,8 @@ class ConcertoLAQ(
         Args:
             generator: of the quantizer's noise and of the places drawn, in training mode.
             progress: share of the training that is done, 0 to 1; the schedules of the quantizer follow it.
-            hard_share: share of pairs whose prediction is trained on hard codes; by default it follows progress.
+            hard_share: share of pairs whose prediction is trained on hard codes; by default it follows
+                progress.
 
         Raises:
             ValueError: features that are not finite, or not of this model's channels.
@@ -355,9 +388,9 @@ class ConcertoLAQ(
     ) -> Float[Tensor, "pairs tokens channels"]:
         """The features that each place will have after this action, in the units of ``pair.feat``.
 
-        Only frame 0 of ``pair`` is read. Channel ``feature_channels`` is the predicted occupancy: near 0 the place
-        is expected to be free, and its other channels say nothing. Places that the current frame does not see are
-        taken for free.
+        Only frame 0 of ``pair`` is read. Channel ``feature_channels`` is the predicted occupancy: near 0 the
+        place is expected to be free, and its other channels say nothing. Places that the current frame does
+        not see are taken for free.
 
         Raises:
             ValueError: codes outside the codebook; features that are not finite.
@@ -376,7 +409,9 @@ class ConcertoLAQ(
     def prediction_error(
         self, pair: PairTokens, codes: Int[Tensor, "pairs code_seq_len"]
     ) -> Float[Tensor, " pairs"]:
-        """Error of the change predicted from these codes at the places that evaluation queries; 0 where none is.
+        """Error of the change predicted from these codes, at the places that evaluation queries.
+
+        Zero for a pair that sees no place twice.
 
         Raises:
             ValueError: as ``predict_next``.
@@ -395,8 +430,9 @@ class ConcertoLAQ(
         """Check the tokens, and make them comparable."""
         if pair.feat.shape[-1] != self.config.channels:
             raise ValueError(
-                f"this model reads tokens of {self.config.feature_channels} network channels and {GEOMETRY_CHANNELS} of "
-                f"geometry, got {pair.feat.shape[-1]} channels in all; use the encoder that it was trained with"
+                f"this model reads tokens of {self.config.feature_channels} network channels and "
+                f"{GEOMETRY_CHANNELS} of geometry, got {pair.feat.shape[-1]} channels in all; "
+                "use the encoder that it was trained with"
             )
         if not bool(torch.isfinite(pair.feat).all() & torch.isfinite(pair.position).all()):
             raise ValueError(
@@ -456,7 +492,8 @@ class ConcertoLAQ(
             )
         if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= self.config.codebook_size):
             raise ValueError(
-                f"codes must be in 0 .. {self.config.codebook_size - 1}, got {int(codes.min())} .. {int(codes.max())}"
+                f"codes must be in 0 .. {self.config.codebook_size - 1}, "
+                f"got {int(codes.min())} .. {int(codes.max())}"
             )
         return self.quantizer.lookup(codes)
 
@@ -507,22 +544,13 @@ class ConcertoLAQ(
         return model.eval()
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What the forward dynamics model reads and is asked of each pair."""
-
-    context: tuple[Int[Tensor, "pairs context"], Bool[Tensor, "pairs context"]]
-    query_index: Int[Tensor, "pairs queries"]
-    is_query: Bool[Tensor, "pairs queries"]
-
-
 def feature_statistics(
     batches: Iterable[PairTokens],
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
     """Mean and standard deviation of each channel over all occupied places of both frames.
 
-    A channel that does not vary gets 1 for its deviation. Occupancy gets mean 0 and deviation 1: it is 1 at every
-    occupied place, and it must still differ from that of a free one.
+    A channel that does not vary gets 1 for its deviation. Occupancy gets mean 0 and deviation 1: it is 1 at
+    every occupied place, and it must still differ from that of a free one.
 
     Raises:
         ValueError: no occupied place in any batch, or features that are not finite.
@@ -530,6 +558,7 @@ def feature_statistics(
     count = 0
     total = squares = torch.zeros((), dtype=torch.float64)
     for batch in batches:
+        _check_finite(batch)
         is_counted = (batch.state == OCCUPIED) & batch.is_valid[:, None]
         rows = batch.feat[is_counted].double()
         count += len(rows)
@@ -582,6 +611,13 @@ def place_order(position: Float[Tensor, "pairs tokens 3"]) -> Float[Tensor, "pai
     return mixed.double().div(2**31).to(position.dtype)
 
 
+def _check_finite(pair: PairTokens) -> None:
+    if not bool(torch.isfinite(pair.feat).all() & torch.isfinite(pair.position).all()):
+        raise ValueError(
+            "the tokens hold NaN or infinite values; look for damaged frames or a faulty encoder"
+        )
+
+
 def _mean_over(error: Float[Tensor, " pairs"], is_counted: Bool[Tensor, " pairs"]) -> Float[Tensor, ""]:
     return (error * is_counted).sum() / is_counted.sum().clamp(min=1)
 
@@ -599,7 +635,8 @@ def _read_config(file: Path) -> ConcertoLAQConfig:
         raise RunError(f"{file} is damaged ({error})") from error
     if unknown or absent:
         raise RunError(
-            f"{file} is of another version or another model: unknown settings {unknown}, missing settings {absent}"
+            f"{file} is of another version or another model: "
+            f"unknown settings {unknown}, missing settings {absent}"
         )
     return ConcertoLAQConfig(**values)
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 NUM_POSITION_FREQUENCIES = 6  # wavelengths from 2 boxes down to a sixteenth of one
+ROTARY_WAVELENGTHS = (8.0, 0.4)  # in units of the [-1, 1] box: four boxes, and about four cells
 
 
 class Attention(nn.Module):
@@ -32,12 +33,20 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch queries dim"],
         memory: Float[Tensor, "batch keys dim"],
         is_valid: Bool[Tensor, "batch keys"] | None = None,
+        *,
+        angles: tuple[Float[Tensor, "batch queries pairs"], Float[Tensor, "batch keys pairs"]] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
-        """Read ``memory`` where ``is_valid``; a row without a single valid key reads zeros."""
+        """Read ``memory`` where ``is_valid``; a row without a single valid key reads zeros.
+
+        With ``angles`` (of x and of the memory, see ``rotation_angles``) a head can ask for "what is there, that far
+        from me", wherever it is.
+        """
         query = rearrange(self.query(x), "b q (h d) -> b h q d", h=self.num_heads)
         key, value = rearrange(
             self.key_value(memory), "b k (two h d) -> two b h k d", two=2, h=self.num_heads
         )
+        if angles is not None:
+            query, key = rotate(query, angles[0]), rotate(key, angles[1])
         mask = None if is_valid is None else is_valid[:, None, None, :]
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         read = self.out(rearrange(read, "b h q d -> b q (h d)"))
@@ -68,11 +77,14 @@ class SelfAttentionBlock(nn.Module):
         self.mlp = MLP(dim, mlp_ratio * dim)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens dim"], is_valid: Bool[Tensor, "batch tokens"]
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        is_valid: Bool[Tensor, "batch tokens"],
+        angles: Float[Tensor, "batch tokens pairs"],
     ) -> Float[Tensor, "batch tokens dim"]:
         """Only valid tokens are looked at; the rows of the others hold nothing of use."""
         normed = self.attention_norm(x)
-        x = x + self.attention(normed, normed, is_valid)
+        x = x + self.attention(normed, normed, is_valid, angles=(angles, angles))
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -94,11 +106,36 @@ class ReadingBlock(nn.Module):
         codes: Float[Tensor, "batch codes dim"],
         context: Float[Tensor, "batch context dim"],
         is_valid: Bool[Tensor, "batch context"],
+        angles: tuple[Float[Tensor, "batch queries pairs"], Float[Tensor, "batch context pairs"]],
     ) -> Float[Tensor, "batch queries dim"]:
-        """``codes`` and ``context`` come normalised; ``is_valid`` is of the context."""
+        """``codes`` and ``context`` come normalised; ``is_valid`` is of the context, ``angles`` of both."""
         x = x + self.code_attention(self.code_norm(x), codes)
-        x = x + self.context_attention(self.context_norm(x), context, is_valid)
+        x = x + self.context_attention(self.context_norm(x), context, is_valid, angles=angles)
         return x + self.mlp(self.mlp_norm(x))
+
+
+def rotation_angles(
+    position: Float[Tensor, "batch tokens 3"], *, head_dim: int
+) -> Float[Tensor, "batch tokens pairs"]:
+    """Angles by which ``rotate`` turns a head's channel pairs: a third of them for each axis (Su et al. 2021, in 3D).
+
+    Wavelengths are a geometric series over ``ROTARY_WAVELENGTHS``; pairs that are left over stay as they are.
+    """
+    num_frequencies = head_dim // 6
+    longest, shortest = ROTARY_WAVELENGTHS
+    exponent = torch.linspace(0, 1, max(num_frequencies, 1), device=position.device)[:num_frequencies]
+    frequency = 2 * math.pi / longest * (longest / shortest) ** exponent
+    angles = (position[..., None] * frequency).flatten(-2)
+    return F.pad(angles, (0, head_dim // 2 - angles.shape[-1]))
+
+
+def rotate(
+    x: Float[Tensor, "batch heads tokens dim"], angles: Float[Tensor, "batch tokens pairs"]
+) -> Float[Tensor, "batch heads tokens dim"]:
+    """Turn each pair of channels (i, i + dim / 2) by its angle."""
+    cos, sin = angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def position_code(position: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:
