@@ -69,6 +69,47 @@ def test_convention_the_box_is_open_at_its_far_faces():
     assert cloud.pixel_index.tolist() == [1, 2, 3]
 
 
+def test_a_last_voxel_that_reaches_beyond_the_box_holds_nothing_from_there():
+    points = torch.tensor([[0.95, 0.0, 0.0], [1.05, 0.5, 0.0]]).view(1, 1, 1, 2, 3)
+    cloud, _ = build_point_cloud(
+        points,
+        color=points,
+        normal=points,
+        is_kept=torch.ones(1, 1, 1, 2, dtype=torch.bool),
+        half_extent_m=1.0,
+        voxel_size_m=0.3,  # seven voxels reach from −1 to 1.1
+        max_points=5,
+    )
+    assert cloud.pixel_index.tolist() == [0]
+
+
+def test_a_float64_point_that_rounds_onto_the_far_face_is_outside():
+    points = torch.zeros(1, 1, 1, 2, 3, dtype=torch.float64)
+    points[0, 0, 0, 0, 0] = 1 - 2**-53  # plus 1 it rounds to 2, the first voxel beyond the last
+    same = torch.zeros_like(points)
+    everywhere = torch.ones(1, 1, 1, 2, dtype=torch.bool)
+    cloud, _ = build({"point_map_m": points, "color": same, "normal": same, "is_kept": everywhere})
+    assert cloud.pixel_index.tolist() == [1]
+
+
+def test_what_both_views_see_is_kept_in_both_or_in_none():
+    views = maps(scenes=1)
+    views["point_map_m"][0, 1] = views["point_map_m"][0, 0]
+    views["is_kept"][0, 0] = True
+    views["is_kept"][0, 1, :3] = False  # the second view sees half of it
+    views["is_kept"][0, 1, 3:] = True
+    cloud, grid_coord = build(views, 12)
+    _, seen_by_second = build({name: value[:, 1:] for name, value in views.items()})
+
+    def cells(rows: torch.Tensor) -> set[tuple[int, ...]]:
+        return {tuple(cell) for cell in rows.tolist()}
+
+    first, second = cells(grid_coord[: cloud.offset[0]]), cells(grid_coord[cloud.offset[0] :])
+    assert len(first) == 12
+    assert second == first & cells(seen_by_second)
+    assert 0 < len(second) < 12
+
+
 @pytest.mark.parametrize(("half", "voxel"), [(1.0, 0.02), (0.3, 0.02), (0.7, 0.03), (1.1, 0.1)])
 def test_voxels_stay_below_the_number_that_the_network_is_told(half, voxel):
     points = torch.full((1, 1, 1, 1, 3), half)

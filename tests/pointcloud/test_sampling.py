@@ -67,6 +67,12 @@ def test_a_cell_of_both_views_is_kept_in_both_or_in_none(method):
     assert 15 < len(second) < 45  # about 50 · 120 / 200
 
 
+def test_a_cloud_that_just_fits_limits_no_other_view():
+    grid_coord, coord, batch = clouds(50, 30)
+    kept = keep(grid_coord, coord, batch, max_points=50, num_clouds=2, views=2)
+    assert torch.equal(kept, torch.arange(80))
+
+
 def test_voxel_choice_spreads_over_the_whole_grid():
     grid = torch.cartesian_prod(*[torch.arange(20)] * 3)
     kept = keep(grid, grid.float(), torch.zeros(8000, dtype=torch.long), max_points=1600, num_clouds=1)
@@ -101,6 +107,18 @@ def test_farthest_starts_at_the_centroid_and_equals_a_plain_loop():
         start = int(((grid_coord[own] - mean) ** 2).sum(dim=1).argmin())
         expected += [first_row + row for row in twins.farthest(coord[own], 24, start)]
     assert kept.tolist() == expected
+
+
+def test_farthest_never_starts_at_the_padding_of_a_shorter_cloud():
+    # Cloud 0 is a square without a middle; the last row of all lies exactly there, but in cloud 1.
+    square = torch.tensor([[0, 0, 0], [0, 4, 0], [4, 0, 0], [4, 4, 0]])
+    line = torch.tensor([[9, 9, 9], [9, 9, 8], [9, 9, 7], [9, 9, 6], [2, 2, 0]])
+    grid_coord = torch.cat([square, line])
+    batch = torch.tensor([0] * 4 + [1] * 5)
+    kept = keep(grid_coord, grid_coord.float(), batch, max_points=2, num_clouds=2, method="farthest")
+    # The square's corners are equally near: the first, then the opposite one.
+    assert kept[:2].tolist() == [0, 3]
+    assert (batch[kept] == 1).sum() == 2
 
 
 @pytest.mark.parametrize("method", ["voxel", "random", "farthest"])
