@@ -4,14 +4,16 @@
     python benchmarks/quantizer_synthetic.py --scheme ema        # EMA-VQ, the scheme to compare with
     python benchmarks/quantizer_synthetic.py --scheme none       # no bottleneck: the bound
 
-Data: f0 is a rank-64 Gaussian in R^512; f1 = f0 + W(a) + noise, a uniform in [-1, 1]^4, W a fixed random two-layer
-tanh network with 10 % of f0's variance, the noise 1 %. The inverse dynamics model reads (f0, f1), the forward model
-predicts the standardised f1 − f0 from f0 and 4 tokens. All figures are of held-out pairs; "ratio" is with hard codes.
+Data: f0 is a rank-64 Gaussian in R^512; f1 = f0 + W(a) + noise, a uniform in [-1, 1]^4, W a fixed random
+two-layer tanh network with 10 % of f0's variance, the noise 1 %. The inverse dynamics model reads (f0, f1),
+the forward model predicts the standardised f1 − f0 from f0 and 4 tokens. All figures are of held-out pairs,
+errors with hard codes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "laq"))
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
 from laq_model.quantizers.codebook import nearest_code
-from laq_model.quantizers.nsvq import NSVQ, hard_share_at
+from laq_model.quantizers.nsvq import NSVQ, hard_share_at, substitute_noise
 from laq_model.quantizers.protocol import Quantized
 
 FEATURE_DIM, RANK, ACTION_DIM = 512, 64, 4
@@ -115,7 +117,7 @@ class NoQuantizer(nn.Module):
 
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
@@ -124,7 +126,7 @@ class Model(nn.Module):
     def __init__(self, quantizer: nn.Module, *, has_input_norm: bool, width: int = 256):
         super().__init__()
         self.inverse = mlp(2 * FEATURE_DIM, width, width, TOKENS * DIM)
-        self.norm = nn.LayerNorm(DIM, elementwise_affine=False) if has_input_norm else nn.Identity()
+        self.norm = nn.RMSNorm(DIM, elementwise_affine=False) if has_input_norm else nn.Identity()
         self.quantizer = quantizer
         self.forward_model = mlp(FEATURE_DIM + TOKENS * DIM, width, width, FEATURE_DIM)
 
@@ -178,31 +180,36 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     seconds = time.perf_counter() - started
-    print_figures(model, args, f0, f1, action, generator, seconds)
+    print(describe(args), figures(model, (f0, f1, action), generator), f"{seconds:.0f} s")
+
+
+def describe(args: argparse.Namespace) -> str:
+    share = "scheduled" if args.hard_share < 0 else f"{args.hard_share:g}"
+    settings = f" {args.nsvq or ''} hard share {share}" if args.scheme == "nsvq" else ""
+    return f"{args.scheme}{settings}, {args.steps} steps, seed {args.seed}:"
 
 
 @torch.no_grad()
-def print_figures(model, args, f0, f1, action, generator, seconds) -> None:
-    target, copy_error = (f1 - f0)[NUM_TRAIN:], (f1 - f0)[NUM_TRAIN:].square().mean()
-    x = model.latent(f0[NUM_TRAIN:], f1[NUM_TRAIN:])
-    soft_ratio = math.nan
-    if args.scheme == "nsvq":  # the training output, without touching the codebook
-        from laq_model.quantizers.nsvq import substitute_noise
+def figures(model: Model, data: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> str:
+    f0, f1, action = (rows[NUM_TRAIN:] for rows in data)
 
-        index = nearest_code(x, model.quantizer.codebook.codes)
-        soft = substitute_noise(x, model.quantizer.lookup(index), generator=generator)
-        soft_ratio = float((model.predict(f0[NUM_TRAIN:], soft) - target).square().mean() / copy_error)
+    def ratio(quantized: Tensor) -> float:
+        error = (model.predict(f0, quantized) - (f1 - f0)).square().mean()
+        return float(error / (f1 - f0).square().mean())
+
+    x = model.latent(f0, f1)
+    gap = ""
+    if isinstance(model.quantizer, NSVQ):  # its training output, without touching the codebook
+        code = model.quantizer.lookup(model.quantizer.nearest(x))
+        gap = f" (NSVQ's training output {ratio(substitute_noise(x, code, generator=generator)):.4f})"
     model.eval()
     out = model.quantizer(x, generator=generator)
-    ratio = float((model.predict(f0[NUM_TRAIN:], out.quantized) - target).square().mean() / copy_error)
     usage = code_usage(out.code_index, codebook_size=CODES)
-    half = NUM_TEST // 2
-    tokens, true = out.quantized.flatten(1), action[NUM_TRAIN:]
-    probe = ridge_probe(tokens[:half], true[:half], tokens[half:], true[half:])
-    print(
-        f"{args.scheme} seed {args.seed} {args.nsvq} hard_share {args.hard_share}: held-out ratio {ratio:.4f}"
-        f" (training output {soft_ratio:.4f}), probe R² {probe.r2_mean:.3f}, perplexity {usage.perplexity:.0f},"
-        f" used {usage.used_fraction:.2f}, {seconds:.0f} s"
+    tokens, half = out.quantized.flatten(1), NUM_TEST // 2
+    probe = ridge_probe(tokens[:half], action[:half], tokens[half:], action[half:])
+    return (
+        f"error / copy error {ratio(out.quantized):.4f}{gap}, probe R² {probe.r2_mean:.3f}, "
+        f"perplexity {usage.perplexity:.0f}, used {100 * usage.used_fraction:.0f} %,"
     )
 
 

@@ -104,7 +104,7 @@ def fit(model: ConcertoLAQ, tokens: PairTokens, *, steps: int, batch_size: int, 
     model.eval()
 
 
-# ── learning ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── learning
 
 
 def test_over_fits_one_pair():
@@ -178,7 +178,7 @@ def test_action_tokens_are_no_copies_of_each_other():
     assert distance.min() > 0.1
 
 
-# ── what codes may depend on ──────────────────────────────────────────────────────────────────────────────────
+# ── what codes may depend on
 
 
 def test_what_comes_into_or_out_of_view_does_not_touch_the_codes():
@@ -291,7 +291,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked():
     assert_close(together[:, 3:4], alone, rtol=0, atol=1e-5)
 
 
-# ── places ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── places
 
 
 def test_take_largest_by_hand():
@@ -340,7 +340,7 @@ def test_gather_places_takes_each_pair_s_own_rows():
     assert gather_places(value, torch.tensor([[2], [0]])).tolist() == [[[4.0, 5.0]], [[6.0, 7.0]]]
 
 
-# ── target and losses ─────────────────────────────────────────────────────────────────────────────────────────
+# ── target and losses
 
 
 def test_feature_statistics_are_those_of_occupied_places():
@@ -431,7 +431,7 @@ def test_predict_next_speaks_the_units_of_the_features():
     assert_close(predicted[..., FEATURE_CHANNELS], is_occupied.float(), rtol=0, atol=1e-6)
 
 
-# ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── refusals
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -497,7 +497,7 @@ def test_statistics_are_checked():
         model.set_feature_statistics(torch.zeros(CHANNELS), torch.zeros(CHANNELS))
 
 
-# ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── on disk
 
 
 def test_a_saved_model_comes_back_the_same(tmp_path):
@@ -542,3 +542,14 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config\.json is damaged"):
         ConcertoLAQ.from_pretrained(folder)
+
+
+def test_half_precision_runs_and_keeps_losses_in_float32():
+    tokens, _ = moving_box(8)
+    model = build()
+    exact = model.eval()(tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(tokens)
+    assert rounded.loss.dtype == torch.float32
+    assert float(rounded.copy_loss) == float(exact.copy_loss)
+    assert_close(rounded.loss, exact.loss, rtol=0.02, atol=0)  # bf16 keeps three digits

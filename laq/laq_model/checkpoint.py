@@ -106,7 +106,9 @@ class RunFolder:
             optimizer.load_state_dict(state)
             return int(json.loads((newest / "state.json").read_text())["step"])
         except Exception as error:  # torch raises several kinds for one damaged file
-            raise RunError(f"checkpoint {newest} is damaged ({error}); delete it and resume from the one before") from error
+            raise RunError(
+                f"checkpoint {newest} is damaged ({error}); delete it and resume from the one before"
+            ) from error
 
 
 def create_run(path: Path, *, config: dict[str, Any], manifest: dict[str, Any]) -> RunFolder:
@@ -116,18 +118,26 @@ def create_run(path: Path, *, config: dict[str, Any], manifest: dict[str, Any]) 
         RunError: the folder holds another run, or cannot be written.
     """
     if (path / RUN_FILE).exists():
-        raise RunError(f"{path} holds a run already; continue it with --resume, or choose another --output_dir")
+        raise RunError(
+            f"{path} holds a run already; continue it with --resume, or choose another --output_dir"
+        )
     record = {
         "config": config,
         "command": sys.argv,
-        "versions": {"concerto_laq": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "concerto_laq": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         "data": manifest,
     }
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / RUN_FILE, json.dumps(record, indent=2))
     except OSError as error:
-        raise RunError(f"cannot write the run folder {path} ({error.strerror}); choose another --output_dir") from error
+        raise RunError(
+            f"cannot write the run folder {path} ({error.strerror}); choose another --output_dir"
+        ) from error
     return RunFolder(path, record)
 
 
@@ -140,7 +150,9 @@ def open_run(path: str | Path) -> RunFolder:
     path = Path(path)
     file = path / RUN_FILE
     if not file.is_file():
-        raise RunError(f"{path} is no run folder (it has no {RUN_FILE}); give the --output_dir of a training run")
+        raise RunError(
+            f"{path} is no run folder (it has no {RUN_FILE}); give the --output_dir of a training run"
+        )
     try:
         return RunFolder(path, json.loads(file.read_text()))
     except ValueError as error:

@@ -20,10 +20,25 @@ Config = TypeVar("Config")
 # Subcommand → room of the job, its configuration, its function, and what it does.
 COMMANDS = {
     "train": ("training.loop", "TrainConfig", "train", "train the latent action model on a folder of videos"),
-    "visualize": ("visualize", "VisualizeConfig", "visualize", "one or two frames of a video as clouds and pictures"),
-    "precompute": ("precompute", "PrecomputeConfig", "precompute", "encode every pair once, into a feature store"),
+    "visualize": (
+        "visualize",
+        "VisualizeConfig",
+        "visualize",
+        "one or two frames of a video as clouds and pictures",
+    ),
+    "precompute": (
+        "precompute",
+        "PrecomputeConfig",
+        "precompute",
+        "encode every pair once, into a feature store",
+    ),
     "label": ("labelling.label", "LabelConfig", "label", "write the action tokens of every pair to Parquet"),
-    "evaluate": ("evaluation.evaluate", "EvaluateConfig", "evaluate", "measure a trained run on held-out videos"),
+    "evaluate": (
+        "evaluation.evaluate",
+        "EvaluateConfig",
+        "evaluate",
+        "measure a trained run on held-out videos",
+    ),
     "demo": ("demo", "DemoConfig", "demo", "the whole pipeline on the embedded clips and networks"),
 }
 

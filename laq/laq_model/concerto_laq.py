@@ -47,7 +47,7 @@ _AT_LEAST_ONE = (
         "num_heads",
         "mlp_ratio",
     ),
-    *("quantizer_dim", "num_changed_tokens", "num_context_tokens", "num_query_tokens"),
+    *("num_changed_tokens", "num_context_tokens", "num_query_tokens"),
 )
 
 
@@ -82,7 +82,7 @@ class ConcertoLAQConfig:
     num_context_tokens: int = 96
     """Occupied places of the current frame that the predictor reads."""
     num_query_tokens: int = 64
-    """Places whose change is predicted: half are those that changed most, half are drawn evenly from the rest."""
+    """Places whose change is predicted: half are those that changed most, half are spread over the rest."""
     geometry_weight: float = 1.0
     """Weight of the geometry channels' error beside the network channels' error."""
 
@@ -92,8 +92,12 @@ class ConcertoLAQConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 1 <= self.code_seq_len <= 16:
             raise ConfigError(f"code_seq_len must be 1 to 16, got {self.code_seq_len}")
-        if self.codebook_size < 2:
-            raise ConfigError(f"codebook_size must be at least 2, got {self.codebook_size}")
+        for name in (
+            "codebook_size",
+            "quantizer_dim",
+        ):  # one code, or vectors of one length on a line, say nothing
+            if getattr(self, name) < 2:
+                raise ConfigError(f"{name} must be at least 2, got {getattr(self, name)}")
         if self.dim % self.num_heads:
             raise ConfigError(f"num_heads must divide dim, got {self.num_heads} heads for dim {self.dim}")
         if self.quantizer != "nsvq":
@@ -205,7 +209,11 @@ class InverseDynamics(nn.Module):
         index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
         position = gather_places(places.position, index)
         angles = rotation_angles(position, head_dim=self.head_dim)
-        frames = [self._read_frame(places, frame, index, is_chosen, position, angles) for frame in (0, 1)]
+        frames = []
+        for frame in (0, 1):
+            feat = gather_places(places.feat[:, frame], index)
+            x = self.embedding(feat, places.is_occupied[:, frame].gather(1, index), position)
+            frames.append(self._read_frame(x, is_chosen, angles))
         change = frames[1] - frames[0] + self.position(position_code(position))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
@@ -216,11 +224,7 @@ class InverseDynamics(nn.Module):
             x = block(x, is_valid, angles)
         return self.head(x[:, :num_queries])
 
-    def _read_frame(
-        self, places: _Places, frame: int, index: Tensor, is_chosen: Tensor, position: Tensor, angles: Tensor
-    ) -> Tensor:
-        is_occupied = places.is_occupied[:, frame].gather(1, index)
-        x = self.embedding(gather_places(places.feat[:, frame], index), is_occupied, position)
+    def _read_frame(self, x: Tensor, is_chosen: Tensor, angles: Tensor) -> Tensor:
         x = torch.cat([x, self.scene_token.expand(len(x), 1, -1)], dim=1)
         is_valid = torch.cat([is_chosen, is_chosen.new_ones(len(x), 1)], dim=1)
         angles = F.pad(angles, (0, 0, 0, 1))
@@ -302,7 +306,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         self.register_buffer("feature_std", torch.ones(config.channels))
         self.inverse_dynamics = InverseDynamics(config)
         # Vectors of one length: a codebook that starts on them stays on them, and cannot be outrun by growth.
-        self.latent_norm = nn.LayerNorm(config.quantizer_dim, elementwise_affine=False)
+        self.latent_norm = nn.RMSNorm(config.quantizer_dim, elementwise_affine=False)
         self.quantizer: Quantizer = NSVQ(
             codebook_size=config.codebook_size, dim=config.quantizer_dim, num_positions=config.code_seq_len
         )

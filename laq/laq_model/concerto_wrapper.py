@@ -28,7 +28,7 @@ from .pointcloud.scale import fit_scene_box, to_level
 from .pointcloud.token_selection import select_tokens
 from .published_weights import find_concerto_weights, find_vggt_weights
 from .structures import FREE, OCCUPIED, UNKNOWN, DepthAndCameras, PairTokens, PointCloud
-from .weights import WeightsFile, read_weights
+from .weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,31 @@ class EncoderConfig:
     """Places kept for each pair: half those that changed most, the rest spread over the current frame."""
 
     def __post_init__(self) -> None:
-        positive = ("half_extent_m", "voxel_size_m", "max_points", "cell_size_m", "patch_size_px", "max_tokens")
+        positive = (
+            "half_extent_m",
+            "voxel_size_m",
+            "max_points",
+            "cell_size_m",
+            "patch_size_px",
+            "max_tokens",
+        )
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.confidence_percentile < 100:
-            raise ConfigError(f"confidence_percentile must be from 0 to below 100, got {self.confidence_percentile}")
+            raise ConfigError(
+                f"confidence_percentile must be from 0 to below 100, got {self.confidence_percentile}"
+            )
         if not 0 < self.radius_percentile <= 100:
-            raise ConfigError(f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}")
+            raise ConfigError(
+                f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}"
+            )
         if self.feature_levels < 0:
             raise ConfigError(f"feature_levels must not be negative, got {self.feature_levels}")
         if self.cell_size_m < self.voxel_size_m:
-            raise ConfigError(f"cell_size_m {self.cell_size_m} is smaller than voxel_size_m {self.voxel_size_m}")
+            raise ConfigError(
+                f"cell_size_m {self.cell_size_m} is smaller than voxel_size_m {self.voxel_size_m}"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,9 @@ class ConcertoEncoder(nn.Module):
                 origin=box.origin_world[:, None].expand(-1, views, 3),
                 scale=scale[:, None].expand(-1, views),
             ),
-            world_up=torch.zeros_like(geometry.world_up).index_fill(-1, torch.tensor(2, device=scale.device), 1.0),
+            world_up=torch.zeros_like(geometry.world_up).index_fill(
+                -1, torch.tensor(2, device=scale.device), 1.0
+            ),
             is_metric=geometry.is_metric,
         )
         point_map_m = to_level(point_map, box)
@@ -253,7 +268,11 @@ class ConcertoEncoder(nn.Module):
         views, height, width = scene.is_kept.shape[1:]
         if config.pooling == "voxel":
             return pool_cells(
-                feat, scene.cloud, views=views, cell_size_m=config.cell_size_m, half_extent_m=config.half_extent_m
+                feat,
+                scene.cloud,
+                views=views,
+                cell_size_m=config.cell_size_m,
+                half_extent_m=config.half_extent_m,
             )
         if config.pooling == "patch":
             return pool_patches(

@@ -69,7 +69,9 @@ class FeatureStoreWriter:
             temporary.rename(target)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise RunError(f"cannot write shard {target}: {error.strerror or error}; free space and run again") from error
+            raise RunError(
+                f"cannot write shard {target}: {error.strerror or error}; free space and run again"
+            ) from error
 
 
 class FeatureStore:
@@ -79,10 +81,14 @@ class FeatureStore:
         self.folder = Path(folder)
         header = self.folder / "store.json"
         if not header.is_file():
-            raise DatasetError(f"{folder} is no feature store (it has no store.json); make one with precompute")
+            raise DatasetError(
+                f"{folder} is no feature store (it has no store.json); make one with precompute"
+            )
         self.description: dict[str, Any] = json.loads(header.read_text())
         if self.description.get("format") != FORMAT:
-            raise DatasetError(f"{folder} has store format {self.description.get('format')}, this version reads {FORMAT}")
+            raise DatasetError(
+                f"{folder} has store format {self.description.get('format')}, this version reads {FORMAT}"
+            )
         self._shards: list[dict[str, np.ndarray]] = []
         self.names: list[PairName] = []
         self._row_of: list[tuple[int, int]] = []
@@ -97,9 +103,13 @@ class FeatureStore:
         try:
             arrays = {name: np.load(parquet.parent / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
         except (OSError, ValueError) as error:
-            raise DatasetError(f"shard {parquet.parent} is damaged ({error}); delete it and run precompute again") from error
+            raise DatasetError(
+                f"shard {parquet.parent} is damaged ({error}); delete it and run precompute again"
+            ) from error
         if any(len(array) != len(names) for array in arrays.values()):
-            raise DatasetError(f"shard {parquet.parent} is damaged (rows differ); delete it and run precompute again")
+            raise DatasetError(
+                f"shard {parquet.parent} is damaged (rows differ); delete it and run precompute again"
+            )
         self._row_of += [(len(self._shards), row) for row in range(len(names))]
         self._shards.append(arrays)
         self.names += names
@@ -135,7 +145,9 @@ def refuse_other(found: dict[str, Any], wanted: dict[str, Any], folder: Path) ->
         if found.get(part) != wanted.get(part)
     )
     if differing:
-        raise RunError(f"{folder} was made with other settings ({'; '.join(differing)}); choose another folder")
+        raise RunError(
+            f"{folder} was made with other settings ({'; '.join(differing)}); choose another folder"
+        )
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -108,11 +108,15 @@ class SensorSource:
 def first_equal_view(frames: Float[Tensor, "scenes views 3 height width"]) -> Int[Tensor, "scenes views"]:
     """For each view, the number of the first view of its scene with exactly the same pixels (often itself)."""
     flat = frames.flatten(2)
-    is_equal = torch.stack([(flat == flat[:, view : view + 1]).all(-1) for view in range(flat.shape[1])], dim=-1)
+    is_equal = torch.stack(
+        [(flat == flat[:, view : view + 1]).all(-1) for view in range(flat.shape[1])], dim=-1
+    )
     return is_equal.int().argmax(dim=-1)
 
 
-def _copy_repeated_views(geometry: DepthAndCameras, source_view: Int[Tensor, "scenes views"]) -> DepthAndCameras:
+def _copy_repeated_views(
+    geometry: DepthAndCameras, source_view: Int[Tensor, "scenes views"]
+) -> DepthAndCameras:
     scene = torch.arange(len(source_view), device=source_view.device)[:, None]
     return DepthAndCameras(
         depth=geometry.depth[scene, source_view],

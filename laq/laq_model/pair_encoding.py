@@ -14,7 +14,11 @@ from .webm_dataset import collate
 
 
 def encode_pairs(
-    pairs: Iterable[FramePair], encoder: ConcertoEncoder, *, batch_size: int, device: torch.device | str = "cpu"
+    pairs: Iterable[FramePair],
+    encoder: ConcertoEncoder,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[list[PairName], PairTokens]]:
     """Encode pairs batch by batch; a pair is a scene of its own, so batches change nothing."""
     remaining = iter(pairs)

@@ -81,7 +81,9 @@ def encoder_fingerprint(config: EncoderConfig) -> dict[str, object]:
     described: dict[str, object] = dataclasses.asdict(config)
     if config.geometry == "vggt":
         described["vggt_weights"] = _digest(find_vggt_weights(config.vggt_model, file=config.vggt_weights))
-    described["concerto_weights"] = _digest(find_concerto_weights(config.concerto_model, file=config.concerto_weights))
+    described["concerto_weights"] = _digest(
+        find_concerto_weights(config.concerto_model, file=config.concerto_weights)
+    )
     return described
 
 

@@ -66,7 +66,9 @@ def embedded_file(name: str) -> Path:
 
 def licence_of(model: str) -> str:
     """One line: the licence under which the weights of ``model`` may be used."""
-    return LICENCES[CONCERTO_REPOSITORY if model in CONCERTO_MODELS else model if model in LICENCES else EMBEDDED]
+    return LICENCES[
+        CONCERTO_REPOSITORY if model in CONCERTO_MODELS else model if model in LICENCES else EMBEDDED
+    ]
 
 
 def _local(file: str, *, flag: str) -> Path:

@@ -43,7 +43,9 @@ def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") ->
     run = open_run(path)
     weights = run.path / "model.safetensors"
     if not weights.is_file():
-        raise RunError(f"{path} has no weights yet (no {weights.name}); let the training reach its first checkpoint")
+        raise RunError(
+            f"{path} has no weights yet (no {weights.name}); let the training reach its first checkpoint"
+        )
     model = ConcertoLAQ.from_pretrained(run.path).to(device).eval()
     return TrainedRun(
         model=model,

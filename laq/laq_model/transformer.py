@@ -1,7 +1,7 @@
 """The plain blocks that the action model is built of: pre-norm attention and MLP, with padding masked out.
 
-Vaswani et al. 2017, with the norm before each part (Xiong et al. 2020). No dropout: the frozen features are the same
-in every epoch, and what the model may know is limited by the codes.
+Vaswani et al. 2017, with the norm before each part (Xiong et al. 2020). No dropout: the frozen features are
+the same in every epoch, and what the model may know is limited by the codes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "batch queries dim"]:
         """Read ``memory`` where ``is_valid``; a row without a single valid key reads zeros.
 
-        With ``angles`` (of x and of the memory, see ``rotation_angles``) a head can ask for "what is there, that far
-        from me", wherever it is.
+        With ``angles`` (of x and of the memory, see ``rotation_angles``) a head can ask for "what is there,
+        that far from me", wherever it is.
         """
         query = rearrange(self.query(x), "b q (h d) -> b h q d", h=self.num_heads)
         key, value = rearrange(
@@ -47,10 +47,12 @@ class Attention(nn.Module):
         )
         if angles is not None:
             query, key = rotate(query, angles[0]), rotate(key, angles[1])
-        mask = None if is_valid is None else is_valid[:, None, None, :]
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        read = self.out(rearrange(read, "b h q d -> b q (h d)"))
-        return read if is_valid is None else read * is_valid.any(-1)[:, None, None]
+        if is_valid is None:
+            return self.out(_merge_heads(F.scaled_dot_product_attention(query, key, value)))
+        has_key = is_valid.any(-1, keepdim=True)
+        mask = is_valid | ~has_key  # a softmax over nothing would be NaN, here or in the gradient
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        return self.out(_merge_heads(read)) * has_key[..., None]
 
 
 class MLP(nn.Module):
@@ -117,9 +119,11 @@ class ReadingBlock(nn.Module):
 def rotation_angles(
     position: Float[Tensor, "batch tokens 3"], *, head_dim: int
 ) -> Float[Tensor, "batch tokens pairs"]:
-    """Angles by which ``rotate`` turns a head's channel pairs: a third of them for each axis (Su et al. 2021, in 3D).
+    """Angles by which ``rotate`` turns a head's channel pairs, a third of them for each axis.
 
-    Wavelengths are a geometric series over ``ROTARY_WAVELENGTHS``; pairs that are left over stay as they are.
+    Rotary positions (Su et al. 2021) in 3D: what two rotated vectors have in common depends on the offset of
+    their places alone. Wavelengths are a geometric series over ``ROTARY_WAVELENGTHS``; pairs of channels that
+    are left over stay as they are.
     """
     num_frequencies = head_dim // 6
     longest, shortest = ROTARY_WAVELENGTHS
@@ -146,3 +150,7 @@ def position_code(position: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 
 
 
 POSITION_CHANNELS = 3 + 6 * NUM_POSITION_FREQUENCIES
+
+
+def _merge_heads(read: Tensor) -> Tensor:
+    return rearrange(read, "b h q d -> b q (h d)")

@@ -49,7 +49,9 @@ def _read_safetensors(path: Path) -> WeightsFile:
             metadata = archive.metadata() or {}
             tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or copy it again") from error
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}); fetch or copy it again"
+        ) from error
     return WeightsFile(path, tensors, json.loads(metadata.get("config", "{}")))
 
 

@@ -47,8 +47,9 @@ def test_ridge_with_a_constant_input_is_finite():
 
 
 def test_inner_split_keeps_groups_whole():
-    # Each group has its own level, and inputs that name the group: within a group more strength only hurts, between
-    # groups it saves. Rows split at random would choose the weakest ridge; whole groups choose a stronger one.
+    # Each group has its own level, and inputs that name the group: within a group more strength only hurts,
+    # between groups it saves. Rows split at random would choose the weakest ridge; whole groups choose a
+    # stronger one.
     group_code, level = normal(20, 40, seed=0), normal(20, 1, seed=1)
     x, y = group_code.repeat_interleave(10, 0), level.repeat_interleave(10, 0)
     names = [f"episode{i}" for i in range(20) for _ in range(10)]

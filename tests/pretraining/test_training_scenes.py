@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from laq_model.geometry.unproject import unproject_depth
 from torch.testing import assert_close
 
 from laq_model.errors import DatasetError
+from laq_model.geometry.unproject import unproject_depth
 from laq_model.pretraining.training_scenes import TrainingScenes, change_colors, mirror_scenes
 
 

@@ -27,10 +27,8 @@ def vectors(batch: int = 12, seed: int = 1) -> torch.Tensor:
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 1.0, 1e3]))
 def test_the_training_output_keeps_the_size_of_the_error(seed: int, scale: float):
-    x, code = (
-        scale * torch.randn(5, 8, generator=seeded(seed)),
-        scale * torch.randn(5, 8, generator=seeded(seed + 1)),
-    )
+    x = scale * torch.randn(5, 8, generator=seeded(seed))
+    code = scale * torch.randn(5, 8, generator=seeded(seed + 1))
     moved = substitute_noise(x, code, generator=seeded(seed))
     assert_close((moved - x).norm(dim=-1), (x - code).norm(dim=-1), rtol=1e-4, atol=0)
 
@@ -53,7 +51,7 @@ def test_the_prediction_moves_the_chosen_codes_and_no_others():
 
 
 def test_gradient_of_the_noise_is_that_of_its_formula():
-    # One dimension: x + |x − c| · sign(v) has slopes 1 + s·t in x and −s·t in c, with s = sign(v), t = sign(x − c).
+    # In one dimension x + |x − c| s, with s the sign of the noise, has slopes 1 + s and −s in x and c, if x > c.
     x = torch.tensor([[2.0]], requires_grad=True)
     code = torch.tensor([[0.5]], requires_grad=True)
     moved = substitute_noise(x, code, generator=seeded(0))

@@ -85,5 +85,7 @@ def merge_parts(parts: Sequence[Path], output: Path) -> int:
         temporary.replace(output)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"cannot write {output} ({error.strerror or error}); choose another --output") from error
+        raise RunError(
+            f"cannot write {output} ({error.strerror or error}); choose another --output"
+        ) from error
     return rows

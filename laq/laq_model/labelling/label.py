@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ..concerto_laq import ConcertoLAQ
-from ..concerto_wrapper import ConcertoEncoder, EncoderConfig, build_encoder
+from ..concerto_wrapper import ConcertoEncoder, build_encoder
 from ..errors import ConfigError
 from ..pair_encoding import encode_pairs
 from ..trained_run import open_trained_run
@@ -85,7 +85,9 @@ def label(config: LabelConfig) -> LabelResult:
         part = parts / f"{_part_name(entry)}.parquet"
         written.append(part)
         if not part.exists():
-            write_part(_label_video(entry, index, data, run.model, encoder, run.fingerprint, config, device), part)
+            write_part(
+                _label_video(entry, index, data, run.model, encoder, run.fingerprint, config, device), part
+            )
     num_pairs = merge_parts(written, config.output)
     shutil.rmtree(parts)
     print(f"{num_pairs} pairs of {len(index.videos)} videos → {config.output}")
@@ -108,7 +110,9 @@ def _label_video(
     pairs = all_pairs(index, entry, data, every_n=config.every_n)
     for names, tokens in encode_pairs(pairs, encoder, batch_size=config.batch_size, device=device):
         action = model.encode(tokens)
-        tables.append(label_table(names, action, model.prediction_error(tokens, action.codes), model=fingerprint))
+        tables.append(
+            label_table(names, action, model.prediction_error(tokens, action.codes), model=fingerprint)
+        )
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 

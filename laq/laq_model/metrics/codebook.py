@@ -63,5 +63,5 @@ def perplexity(hits: Int[Tensor, "*positions codes"]) -> Float[Tensor, "*positio
 def same_code_fraction(
     first: Int[Tensor, "pairs positions"], second: Int[Tensor, "pairs positions"]
 ) -> float:
-    """Share of token positions with equal codes, for the same motion labelled twice (two cameras, two runs)."""
+    """Share of token positions with equal codes, for one motion labelled twice (by two cameras, say)."""
     return float((first == second).float().mean())

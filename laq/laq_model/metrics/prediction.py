@@ -17,7 +17,7 @@ def masked_mean_per_pair(
 def copy_ratio(error: Float[Tensor, " pairs"], copy_error: Float[Tensor, " pairs"]) -> float:
     """Error of the prediction / error of copying the current frame, both summed over pairs.
 
-    1 is no better than copying, 0 is perfect. Sums come first: a mean of ratios would be ruled by still pairs.
+    1 is no better than copying, 0 is perfect. Sums come first: still pairs would rule a mean of ratios.
 
     Raises:
         ValueError: nothing changes in any pair, so copying is perfect and the ratio has no meaning.

@@ -1,7 +1,7 @@
 """What can be read off a representation: linear and small non-linear probes, judged on held-out rows.
 
-R² = 1 − (squared error) / (squared distance from the held-out mean), for each target dimension; 0 is what a constant
-reaches, and a probe that fails to transfer falls below 0.
+R² = 1 − (squared error) / (squared distance from the held-out mean), for each target dimension; 0 is what a
+constant reaches, and a probe that fails to transfer falls below 0.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def ridge_probe(
 ) -> ProbeResult:
     """Ridge regression in closed form, inputs and targets standardised on the training rows.
 
-    The strength is the one of ``RIDGE_STRENGTHS`` that predicts best in an inner cross-validation over the training
-    rows; rows of one group (an episode, say) are never on both of its sides.
+    The strength is the one of ``RIDGE_STRENGTHS`` that predicts best in an inner cross-validation over the
+    training rows; rows of one group (an episode, say) are never on both of its sides.
 
     Args:
         groups: the group of each training row; without it each row is its own.
@@ -82,7 +82,7 @@ def mlp_probe(
     *,
     seed: int = 0,
 ) -> ProbeResult:
-    """Two hidden layers, trained on all rows at once for a fixed number of AdamW steps; equal seeds, equal bits."""
+    """Two hidden layers, trained on all rows at once for ``MLP_STEPS`` of AdamW; equal seeds, equal bits."""
     x_mean, x_std, y_mean, y_std = x_train.mean(0), _spread(x_train), y_train.mean(0), _spread(y_train)
     with torch.random.fork_rng(devices=[x_train.device] if x_train.is_cuda else []), torch.enable_grad():
         torch.manual_seed(seed)

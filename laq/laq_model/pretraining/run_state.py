@@ -117,7 +117,7 @@ def save_network(
     os.replace(temporary, path)
 
 
-def report(folder: Path, figures: Mapping[str, float]) -> None:
+def report(folder: Path, figures: Mapping[str, float | int]) -> None:
     """Say the figures of a step, and append them to the run's metrics."""
     log.info("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     with (folder / METRICS_FILE).open("a") as file:

@@ -1,8 +1,8 @@
 """A table of codes and its care: where codes start, who uses them, and what becomes of the unused.
 
-Hits are counted per code (not per batch) and summed over all processes; whatever changes the table is decided by the
-first process and sent to the others, so every process holds the same codebook always. All state lives in buffers, so
-a resumed run goes on with the same bits.
+Hits are counted per code (not per batch) and summed over all processes; whatever changes the table is
+decided by the first process and sent to the others, so every process holds the same codebook always. All
+state lives in buffers, so a resumed run goes on with the same bits.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Codebook(nn.Module):
     """The table, shared by all token positions, and its counters.
 
     Args:
-        learning_rate_gain: the stored parameter is the table divided by this, so an optimiser such as Adam, whose
-            steps have a fixed length, moves the codes that many times faster than the other weights.
+        learning_rate_gain: the stored parameter is the table divided by this, so an optimiser such as Adam,
+            whose steps have a fixed length, moves the codes that many times faster than the other weights.
     """
 
     is_started: Tensor
@@ -77,7 +77,7 @@ class Codebook(nn.Module):
         generator: torch.Generator | None,
         progress: float,
     ) -> None:
-        """At the end of a period, move codes without a hit to encoder outputs that their own code serves badly."""
+        """At the end of a period, move unused codes to encoder outputs that have no code near them."""
         if int(self.num_updates) % REPLACEMENT_PERIOD_STEPS:
             return
         is_unused = self.period_hits == 0
@@ -126,11 +126,12 @@ def rows_of_data(
 ) -> Float[Tensor, "num_rows dim"]:
     """Draw rows, each at most once while they last, in proportion to ``weight``, plus visible noise.
 
-    The noise has ``NOISE_SHARE`` of the data's standard deviation in each dimension, so that two codes made from one
-    row are not the same code.
+    The noise has ``NOISE_SHARE`` of the data's standard deviation in each dimension, so that two codes made
+    from one row are not the same code.
     """
     uniform = torch.rand(weight.shape, generator=generator, device=x.device, dtype=torch.float32)
-    # The largest of log(weight) + Gumbel noise are a weighted draw without replacement (Efraimidis & Spirakis 2006).
+    # The largest of log(weight) + Gumbel noise are a weighted draw without replacement (Efraimidis &
+    # Spirakis 2006).
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
     order = torch.argsort(torch.log(weight.float() + 1e-12) + gumbel, descending=True)
     picked = order[torch.arange(num_rows, device=x.device) % len(order)]

@@ -1,7 +1,7 @@
 """NSVQ: Noise Substitution in Vector Quantization.
 
-Vali & Bäckström, "NSVQ: Noise Substitution in Vector Quantization for Machine Learning", IEEE Access 10 (2022),
-eq. 5: in training the quantization error x − c is replaced by noise of the same length,
+Vali & Bäckström, "NSVQ: Noise Substitution in Vector Quantization for Machine Learning", IEEE Access 10
+(2022), eq. 5: in training the quantization error x − c is replaced by noise of the same length,
 
     x + ‖x − c‖ · v / ‖v‖,   v ~ N(0, I),
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from .codebook import Codebook, nearest_code
 from .protocol import Quantized
-
 
 # Progress from which every sample takes the hard code.
 HARD_FROM = 0.5
@@ -109,5 +108,5 @@ def substitute_noise(
 
 
 def hard_share_at(progress: float) -> float:
-    """Share of samples that take the hard code: grows from 0 to 1 over the first ``HARD_FROM`` of the training."""
+    """Share of samples that take the hard code: it grows from 0 to 1 while progress goes to ``HARD_FROM``."""
     return min(1.0, progress / HARD_FROM)

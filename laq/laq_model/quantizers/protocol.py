@@ -55,7 +55,13 @@ class Quantizer(Protocol):
         hard_share: float = 0.0,
         progress: float = 0.0,
     ) -> Quantized:
-        """Quantize; ``progress`` (0 to 1) is how much of the training is done, for schedules that must end."""
+        """Quantize.
+
+        Args:
+            generator: of all randomness; none is needed in eval mode.
+            hard_share: share of samples whose ``quantized`` holds the codes themselves.
+            progress: how much of the training is done, 0 to 1, for schedules that must end.
+        """
         ...
 
     def nearest(self, x: Float[Tensor, "batch tokens dim"]) -> Int[Tensor, "batch tokens"]:

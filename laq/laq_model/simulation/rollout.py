@@ -95,7 +95,12 @@ def _make(task: str, seed: int) -> tuple[Any, Any]:
 
 def _record(env: Any, observation: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     # An observation opens with hand xyz, gripper opening, object xyz and quaternion.
-    return env.data.qpos.copy(), np.array(env.tcp_center), np.array(observation[3]), np.array(observation[4:11])
+    return (
+        env.data.qpos.copy(),
+        np.array(env.tcp_center),
+        np.array(observation[3]),
+        np.array(observation[4:11]),
+    )
 
 
 def _disturbances(rng: np.random.Generator, num_steps: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -22,12 +22,7 @@ from .camera_paths import MOVES, draw_path
 from .render import SceneRenderer
 from .rollout import roll_out
 
-TRAINING_TASKS = (
-    "assembly-v3 basketball-v3 bin-picking-v3 box-close-v3 button-press-topdown-v3 button-press-v3 coffee-button-v3 "
-    "coffee-pull-v3 dial-turn-v3 door-lock-v3 door-open-v3 drawer-open-v3 faucet-open-v3 hammer-v3 hand-insert-v3 "
-    "handle-pull-v3 peg-insert-side-v3 pick-place-v3 plate-slide-side-v3 push-v3 shelf-place-v3 soccer-v3 "
-    "stick-push-v3 sweep-v3 window-open-v3"
-).split()
+TRAINING_TASKS = ["assembly-v3", "basketball-v3", "bin-picking-v3", "box-close-v3", "button-press-topdown-v3", "button-press-v3", "coffee-button-v3", "coffee-pull-v3", "dial-turn-v3", "door-lock-v3", "door-open-v3", "drawer-open-v3", "faucet-open-v3", "hammer-v3", "hand-insert-v3", "handle-pull-v3", "peg-insert-side-v3", "pick-place-v3", "plate-slide-side-v3", "push-v3", "shelf-place-v3", "soccer-v3", "stick-push-v3", "sweep-v3", "window-open-v3"]
 HELD_OUT_TASKS = ("pick-out-of-hole-v3", "push-back-v3", "window-close-v3", "faucet-close-v3")
 VIEWS = 4
 CLIPS_PER_EPISODE = 6
@@ -75,7 +70,9 @@ def _render_shard(config: TrainingScenesConfig, prefix: str, tasks: tuple[str, .
         clips += _render_episode(task, np.random.default_rng([config.seed, number, episode]), config.size)
     rgb, depth, intrinsics, cam_from_world, task_names = zip(*clips, strict=True)
     cameras = config.output / f"{prefix}cameras_{number:04d}.npz"
-    np.savez(cameras, K=np.stack(intrinsics), cam_from_world=np.stack(cam_from_world), task=np.array(task_names))
+    np.savez(
+        cameras, K=np.stack(intrinsics), cam_from_world=np.stack(cam_from_world), task=np.array(task_names)
+    )
     _save(config.output / f"{prefix}depth_{number:04d}.npy", np.stack(depth))
     # Last and in one step: its presence says that the shard is whole.
     _save(config.output / f"{prefix}rgb_{number:04d}.npy", np.stack(rgb))

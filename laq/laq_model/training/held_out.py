@@ -10,7 +10,9 @@ from .pair_source import PairSource, spread_indices
 
 
 @torch.no_grad()
-def evaluate_held_out(model: ConcertoLAQ, source: PairSource, *, limit: int, batch_size: int) -> dict[str, float]:
+def evaluate_held_out(
+    model: ConcertoLAQ, source: PairSource, *, limit: int, batch_size: int
+) -> dict[str, float]:
     """Copy ratio, used codes and perplexity over at most ``limit`` held-out pairs, evenly spread."""
     was_training = model.training
     model.eval()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,8 +27,6 @@ from .held_out import evaluate_held_out
 from .optimizer import build_optimizer, learning_rate_at
 from .pair_source import PairSource, StorePairs, VideoPairs, picks_of_step
 from .run_log import RunLog
-
-__all__ = ["TrainConfig", "TrainResult", "train"]
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,10 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     """The device, the processes and the trackers that the flags ask for."""
     trackers = [
         name
-        for name, wanted in (("wandb", config.logging.use_wandb), ("tensorboard", config.logging.use_tensorboard))
+        for name, wanted in (
+            ("wandb", config.logging.use_wandb),
+            ("tensorboard", config.logging.use_tensorboard),
+        )
         if wanted
     ]
     precision = config.optimization.mixed_precision
@@ -159,7 +159,9 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
             project_dir=str(config.output_dir),
         )
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"a tracker is not installed ({error}); pip install 'concerto-laq[wandb,tensorboard]'") from error
+        raise ConfigError(
+            f"a tracker is not installed ({error}); pip install 'concerto-laq[wandb,tensorboard]'"
+        ) from error
 
 
 def build_source(config: TrainConfig, device: torch.device) -> tuple[PairSource, int]:
@@ -197,7 +199,9 @@ def refuse_taken_folder(config: TrainConfig) -> None:
                 "resume with the same flags, or start anew in another --output_dir"
             )
     elif (config.output_dir / "run.json").exists():
-        raise RunError(f"{config.output_dir} holds a run already; add --resume, or choose another --output_dir")
+        raise RunError(
+            f"{config.output_dir} holds a run already; add --resume, or choose another --output_dir"
+        )
 
 
 def start_run(config: TrainConfig, source: PairSource, accelerator: Accelerator) -> RunFolder:

@@ -41,7 +41,9 @@ class PairSource(Protocol):
 class VideoPairs:
     """Decodes and encodes the pairs of every step."""
 
-    def __init__(self, train: PairDataset, held_out: PairDataset, encoder: ConcertoEncoder, device: torch.device):
+    def __init__(
+        self, train: PairDataset, held_out: PairDataset, encoder: ConcertoEncoder, device: torch.device
+    ):
         self.num_train, self.num_held_out = len(train), len(held_out)
         self._train, self._held_out = train, held_out
         self._encoder = encoder

@@ -54,7 +54,9 @@ class RunLog:
         self._bar.close()
         if self._is_main:
             print(f"trained {self._config.optimization.num_steps} steps; held-out {readable(held_out)}")
-            print(f"run folder: {self._config.output_dir}  (label videos with: --checkpoint {self._config.output_dir})")
+            print(
+                f"run folder: {self._config.output_dir}  (label videos with: --checkpoint {self._config.output_dir})"
+            )
 
     def _write(self, step: int, kind: str, values: dict[str, float]) -> None:
         if self._is_main:
