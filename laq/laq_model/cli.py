@@ -17,7 +17,7 @@ from .presets import PRESETS, with_preset
 
 Config = TypeVar("Config")
 
-# Subcommand → room of the job, its configuration, its function, and what it does.
+# Command (one word or two) → room of the job, its configuration, its function, and what it does.
 COMMANDS = {
     "train": ("training.loop", "TrainConfig", "train", "train the latent action model on a folder of videos"),
     "visualize": (
@@ -75,19 +75,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: concerto-laq COMMAND [flags]      (concerto-laq COMMAND --help lists the flags)\n")
         for name, (*_, summary) in COMMANDS.items():
-            print(f"  {name:12s}{summary}")
+            print(f"  {name:16s}{summary}")
         sys.exit(0 if arguments else 2)
-    if arguments[0] not in COMMANDS:
-        print(f"error: no command {arguments[0]!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+    command, flags = _split_command(arguments)
+    if command not in COMMANDS:
+        print(f"error: no command {command!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    module_name, config_name, function_name, _ = COMMANDS[arguments[0]]
+    module_name, config_name, function_name, _ = COMMANDS[command]
     # Imported late: each job brings torch and its own extras.
     module = importlib.import_module(f".{module_name}", __package__)
     run_door(
         lambda: getattr(module, function_name)(
-            parse(getattr(module, config_name), arguments[1:], prog=f"concerto-laq {arguments[0]}")
+            parse(getattr(module, config_name), flags, prog=f"concerto-laq {command}")
         )
     )
+
+
+def _split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """A command has one word or two (``benchmark make``); the rest are its flags."""
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    return " ".join(arguments[:words]), list(arguments[words:])
 
 
 def _preset_in(arguments: Sequence[str]) -> str:
