@@ -5,7 +5,7 @@ A source of your own is one class with ``name`` and ``__call__`` (see ``Geometry
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -20,6 +20,7 @@ from .vggt import VGGT
 GeometryContext = Literal["clip", "frame"]
 
 
+@runtime_checkable
 class GeometrySource(Protocol):
     """Frames (and what was recorded with them) to depth and cameras, scene by scene."""
 
