@@ -1,4 +1,4 @@
-"""A floor of the house imports only floors below it. The picture is docs/architecture.md; both change together."""
+"""A floor of the house imports only floors below it. The picture, docs/architecture.md, changes with it."""
 
 import ast
 from pathlib import Path

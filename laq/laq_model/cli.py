@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """``concerto-laq COMMAND [flags]``; the scripts in ``laq/`` call this with their command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: concerto-laq COMMAND [flags]      (concerto-laq COMMAND --help lists the flags)\n")
+        print("usage: concerto-laq COMMAND [flags]    (COMMAND --help lists its flags)\n")
         for name, (*_, summary) in COMMANDS.items():
             print(f"  {name:16s}{summary}")
         sys.exit(0 if arguments else 2)
@@ -98,7 +98,7 @@ def _split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _preset_in(arguments: Sequence[str]) -> str:
-    """The value of ``--preset``, found before the real parsing because it sets the defaults of all other flags."""
+    """The value of ``--preset``, found before the real parsing: it sets the defaults of all other flags."""
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--preset":
