@@ -102,7 +102,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class SceneObservation:
-    """What the views of each scene show, in the scene's levelled world: z up, (nominal) metres, shared origin.
+    """What the views of each scene show in its levelled world: z up, (nominal) metres, shared origin.
 
     Attributes:
         geometry: depth and cameras in that world.
@@ -153,74 +153,7 @@ class ConcertoEncoder(nn.Module):
         self, frames: Float[Tensor, "scenes views 3 height width"], recorded: DepthAndCameras | None = None
     ) -> SceneObservation:
         """Depth, cameras, normals and the subsampled cloud of every view, in its scene's levelled world."""
-        config = self.config
-        geometry = self.source(frames, recorded)
-        color = _colors_at(frames, geometry.depth.shape[-2:])
-        point_map = unproject_depth(geometry.depth, geometry.intrinsics, geometry.cam_from_world)
-        percentile = 0.0 if geometry.is_metric else config.confidence_percentile
-        is_kept = keep_points(
-            geometry.depth,
-            geometry.confidence,
-            confidence_percentile=percentile,
-            depth_edge_ratio=config.depth_edge_ratio,
-        )
-        box = fit_scene_box(
-            point_map,
-            is_kept=is_kept,
-            world_up=geometry.world_up,
-            is_metric=geometry.is_metric,
-            half_extent_m=config.half_extent_m,
-            radius_percentile=config.radius_percentile,
-        )
-        scale = box.metres_per_world_unit
-        views = frames.shape[1]
-        level = DepthAndCameras(
-            depth=geometry.depth * scale[:, None, None, None],
-            confidence=geometry.confidence,
-            intrinsics=geometry.intrinsics,
-            cam_from_world=change_world(
-                geometry.cam_from_world,
-                rotation=box.rotation[:, None].expand(-1, views, 3, 3),
-                origin=box.origin_world[:, None].expand(-1, views, 3),
-                scale=scale[:, None].expand(-1, views),
-            ),
-            world_up=torch.zeros_like(geometry.world_up).index_fill(
-                -1, torch.tensor(2, device=scale.device), 1.0
-            ),
-            is_metric=geometry.is_metric,
-        )
-        point_map_m = to_level(point_map, box)
-        has_depth = geometry.depth > 0
-        normal = normals_from_point_map(
-            point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
-        )
-        cloud, grid_coord = build_point_cloud(
-            point_map_m,
-            color=color,
-            normal=normal,
-            is_kept=is_kept,
-            half_extent_m=config.half_extent_m,
-            voxel_size_m=config.voxel_size_m,
-            max_points=config.max_points,
-            method=config.subsampling,
-            generator=torch.Generator(device=frames.device).manual_seed(0),
-        )
-        num_pixels, num_kept = is_kept.numel(), int(is_kept.sum())
-        num_without_depth = num_pixels - int(has_depth.sum())
-        return SceneObservation(
-            geometry=level,
-            point_map_m=point_map_m,
-            normal=normal,
-            color=color,
-            is_kept=is_kept,
-            cloud=cloud,
-            grid_coord=grid_coord,
-            num_dropped={
-                "no depth": num_without_depth,
-                "low confidence or depth edge": num_pixels - num_without_depth - num_kept,
-                "same voxel, outside the box or above max_points": num_kept - len(cloud.coord_m),
-            },
-        )
+        return observe_scenes(self.source, frames, recorded, config=self.config)
 
     @torch.no_grad()
     def point_features(self, scene: SceneObservation) -> Float[Tensor, "points channels"]:
@@ -228,8 +161,8 @@ class ConcertoEncoder(nn.Module):
         cloud = scene.cloud
         if len(cloud.coord_m) == 0:
             return cloud.coord_m.new_zeros(0, self.feature_channels)
-        # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two frames of
-        # a pair, and all pairs, share one origin.
+        # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two frames
+        # of a pair, and all pairs, share one origin.
         coord = cloud.coord_m + cloud.coord_m.new_tensor([0.0, 0.0, self.config.half_extent_m])
         out = self.network(
             coord=coord,
@@ -287,18 +220,119 @@ class ConcertoEncoder(nn.Module):
         return pool_globally(feat, scene.cloud, views=views)
 
 
+@torch.no_grad()
+def observe_scenes(
+    source: GeometrySource,
+    frames: Float[Tensor, "scenes views 3 height width"],
+    recorded: DepthAndCameras | None = None,
+    *,
+    config: EncoderConfig,
+) -> SceneObservation:
+    """What the point network is given; it takes no part itself, so a picture of a cloud needs none.
+
+    Args:
+        source: depth and cameras; a network must be in eval mode.
+        frames: RGB in [0, 1]; the views of a scene share one world.
+        recorded: what was recorded with the frames, for ``SensorSource``.
+        config: filters, box, voxels and points.
+
+    Raises:
+        GeometryError: a scene has no point left, or none was recorded for ``SensorSource``.
+    """
+    geometry = source(frames, recorded)
+    color = _colors_at(frames, geometry.depth.shape[-2:])
+    point_map = unproject_depth(geometry.depth, geometry.intrinsics, geometry.cam_from_world)
+    percentile = 0.0 if geometry.is_metric else config.confidence_percentile
+    is_kept = keep_points(
+        geometry.depth,
+        geometry.confidence,
+        confidence_percentile=percentile,
+        depth_edge_ratio=config.depth_edge_ratio,
+    )
+    box = fit_scene_box(
+        point_map,
+        is_kept=is_kept,
+        world_up=geometry.world_up,
+        is_metric=geometry.is_metric,
+        half_extent_m=config.half_extent_m,
+        radius_percentile=config.radius_percentile,
+    )
+    scale = box.metres_per_world_unit
+    views = frames.shape[1]
+    level = DepthAndCameras(
+        depth=geometry.depth * scale[:, None, None, None],
+        confidence=geometry.confidence,
+        intrinsics=geometry.intrinsics,
+        cam_from_world=change_world(
+            geometry.cam_from_world,
+            rotation=box.rotation[:, None].expand(-1, views, 3, 3),
+            origin=box.origin_world[:, None].expand(-1, views, 3),
+            scale=scale[:, None].expand(-1, views),
+        ),
+        world_up=torch.zeros_like(geometry.world_up).index_fill(
+            -1, torch.tensor(2, device=scale.device), 1.0
+        ),
+        is_metric=geometry.is_metric,
+    )
+    point_map_m = to_level(point_map, box)
+    has_depth = geometry.depth > 0
+    normal = normals_from_point_map(
+        point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
+    )
+    cloud, grid_coord = build_point_cloud(
+        point_map_m,
+        color=color,
+        normal=normal,
+        is_kept=is_kept,
+        half_extent_m=config.half_extent_m,
+        voxel_size_m=config.voxel_size_m,
+        max_points=config.max_points,
+        method=config.subsampling,
+        generator=torch.Generator(device=frames.device).manual_seed(0),
+    )
+    num_pixels, num_kept = is_kept.numel(), int(is_kept.sum())
+    num_without_depth = num_pixels - int(has_depth.sum())
+    return SceneObservation(
+        geometry=level,
+        point_map_m=point_map_m,
+        normal=normal,
+        color=color,
+        is_kept=is_kept,
+        cloud=cloud,
+        grid_coord=grid_coord,
+        num_dropped={
+            "no depth": num_without_depth,
+            "low confidence or depth edge": num_pixels - num_without_depth - num_kept,
+            "same voxel, outside the box or above max_points": num_kept - len(cloud.coord_m),
+        },
+    )
+
+
+def build_geometry_source(
+    config: EncoderConfig, *, device: torch.device | str = "cpu"
+) -> SensorSource | VGGTSource:
+    """The source of depth and cameras that ``config`` names, frozen and in eval mode.
+
+    Raises:
+        WeightsError: weights are missing (the message says how to give them), damaged or of another network.
+    """
+    if config.geometry == "sensor":
+        return SensorSource()
+    file = read_weights(find_vggt_weights(config.vggt_model, file=config.vggt_weights))
+    network = vggt.build_vggt(file.config)  # a file without configuration is the published 1B
+    vggt.load_official_weights(network, file.tensors)
+    source = VGGTSource(network.to(device), context=config.geometry_context)
+    source.requires_grad_(False)
+    return source.eval()
+
+
 def build_encoder(config: EncoderConfig, *, device: torch.device | str = "cpu") -> ConcertoEncoder:
     """Find, open and check the weights that ``config`` names, and wire the encoder.
 
     Raises:
         WeightsError: weights are missing (the message says how to give them), damaged or of another network.
     """
-    source: GeometrySource = SensorSource()
-    if config.geometry == "vggt":
-        file = read_weights(find_vggt_weights(config.vggt_model, file=config.vggt_weights))
-        geometry_network = vggt.build_vggt(file.config)  # a file without configuration is the published 1B
-        vggt.load_official_weights(geometry_network, file.tensors)
-        source = VGGTSource(geometry_network.to(device), context=config.geometry_context)
+    source = build_geometry_source(config, device=device)
     file = read_weights(find_concerto_weights(config.concerto_model, file=config.concerto_weights))
     if not file.config:
         raise WeightsError(
