@@ -161,8 +161,8 @@ class ConcertoEncoder(nn.Module):
         cloud = scene.cloud
         if len(cloud.coord_m) == 0:
             return cloud.coord_m.new_zeros(0, self.feature_channels)
-        # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two frames
-        # of a pair, and all pairs, share one origin.
+        # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two
+        # frames of a pair, and all pairs, share one origin.
         coord = cloud.coord_m + cloud.coord_m.new_tensor([0.0, 0.0, self.config.half_extent_m])
         out = self.network(
             coord=coord,
