@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "laq" / "laq_model"
 FLOORS = [
     ("ground", ["errors", "structures", "weights", "presets"], "chained"),
     ("rooms", ["video", "vggt", "geometry", "pointcloud", "ptv3", "transformer", "published_weights"], ""),
-    ("quantizers", ["quantizers", "metrics", "simulation", "geometry_source"], ""),
+    ("quantizers", ["quantizers", "metrics", "action_model", "simulation", "geometry_source"], ""),
     ("assembly", ["webm_dataset", "concerto_wrapper", "concerto_laq"], ""),
     ("services", ["feature_store", "checkpoint", "pair_encoding", "trained_run", "report"], "chained"),
     ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining"], ""),

@@ -10,14 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from laq_model.concerto_laq import (
-    ConcertoLAQ,
-    ConcertoLAQConfig,
-    feature_statistics,
-    gather_places,
-    place_order,
-    take_largest,
-)
+from laq_model.action_model.places import gather_places, place_order, take_largest
+from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig, feature_statistics
 from laq_model.errors import ConfigError, RunError, WeightsError
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
@@ -284,10 +278,9 @@ def test_an_answer_does_not_depend_on_what_else_is_asked():
     places = model._places(tokens)
     task = model._task(places, is_random=False)
     vectors = model.encode(tokens).vectors
-    together = model.forward_dynamics(places, vectors, context=task.context, query_index=task.query_index)
-    alone = model.forward_dynamics(
-        places, vectors, context=task.context, query_index=task.query_index[:, 3:4]
-    )
+    context = {"context_index": task.context_index, "is_context": task.is_context}
+    together = model.forward_dynamics(places, vectors, **context, query_index=task.query_index)
+    alone = model.forward_dynamics(places, vectors, **context, query_index=task.query_index[:, 3:4])
     assert_close(together[:, 3:4], alone, rtol=0, atol=1e-5)
 
 

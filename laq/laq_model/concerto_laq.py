@@ -11,104 +11,27 @@ where a camera's motion is no change.
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .errors import ConfigError, RunError, WeightsError
+from .action_model.config import ConcertoLAQConfig
+from .action_model.forward_dynamics import ForwardDynamics
+from .action_model.inverse_dynamics import InverseDynamics
+from .action_model.places import Places, Task, choose_task, compare_places, gather_places
+from .action_model.saved_model import load_saved_weights, read_config, save_model, saved_folder
+from .action_model.statistics import feature_statistics
 from .metrics.prediction import masked_mean_per_pair
 from .quantizers.nsvq import NSVQ, hard_share_at
 from .quantizers.protocol import Quantizer, Usage
-from .structures import GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, LatentAction, PairTokens
-from .transformer import POSITION_CHANNELS, ReadingBlock, SelfAttentionBlock, position_code, rotation_angles
-from .weights import load_strict, read_weights
+from .structures import GEOMETRY_CHANNELS, LatentAction, PairTokens
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
-
-
-_AT_LEAST_ONE = (
-    *(
-        "feature_channels",
-        "dim",
-        "spatial_depth",
-        "temporal_depth",
-        "predictor_depth",
-        "num_heads",
-        "mlp_ratio",
-    ),
-    *("num_changed_tokens", "num_context_tokens", "num_query_tokens"),
-)
-
-
-@dataclass(frozen=True)
-class ConcertoLAQConfig:
-    """Sizes of the latent action model."""
-
-    feature_channels: int = 512
-    """Network channels of a token; training takes them from the encoder."""
-    dim: int = 512
-    """Width of the transformers."""
-    codebook_size: int = 256
-    """Number of codes, shared by all action tokens."""
-    code_seq_len: int = 4
-    """Action tokens for each pair of frames, 1 to 16."""
-    spatial_depth: int = 4
-    """Blocks that read the places of one frame."""
-    temporal_depth: int = 4
-    """Blocks that read the change between the frames."""
-    predictor_depth: int = 4
-    """Blocks of the forward dynamics model."""
-    num_heads: int = 8
-    """Attention heads; they divide dim."""
-    mlp_ratio: int = 4
-    """Hidden width of a block's MLP, in multiples of dim."""
-    quantizer: Literal["nsvq"] = "nsvq"
-    """The bottleneck's scheme."""
-    quantizer_dim: int = 32
-    """Dimensions of a code."""
-    num_changed_tokens: int = 96
-    """Places that the action encoder reads: those seen in both frames that changed most."""
-    num_context_tokens: int = 96
-    """Occupied places of the current frame that the predictor reads."""
-    num_query_tokens: int = 64
-    """Places whose change is predicted: half are those that changed most, half are spread over the rest."""
-    geometry_weight: float = 1.0
-    """Weight of the geometry channels' error beside the network channels' error."""
-
-    def __post_init__(self) -> None:
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 1 <= self.code_seq_len <= 16:
-            raise ConfigError(f"code_seq_len must be 1 to 16, got {self.code_seq_len}")
-        for name in (
-            "codebook_size",
-            "quantizer_dim",
-        ):  # one code, or vectors of one length on a line, say nothing
-            if getattr(self, name) < 2:
-                raise ConfigError(f"{name} must be at least 2, got {getattr(self, name)}")
-        if self.dim % self.num_heads:
-            raise ConfigError(f"num_heads must divide dim, got {self.num_heads} heads for dim {self.dim}")
-        if self.quantizer != "nsvq":
-            raise ConfigError(f"quantizer must be 'nsvq', got {self.quantizer!r}")
-        if self.geometry_weight < 0:
-            raise ConfigError(f"geometry_weight must not be negative, got {self.geometry_weight}")
-
-    @property
-    def channels(self) -> int:
-        """All channels of a token: the network's, then the raw geometry."""
-        return self.feature_channels + GEOMETRY_CHANNELS
+__all__ = ["ConcertoLAQ", "ConcertoLAQConfig", "LAQOutput", "feature_statistics"]
 
 
 @dataclass(frozen=True)
@@ -145,142 +68,6 @@ class LAQOutput:
             "codes_used_fraction": self.usage.used_fraction,
             "perplexity": self.usage.perplexity,
         }
-
-
-@dataclass(frozen=True)
-class _Places:
-    """PairTokens made comparable: standardised, zero where nothing is, with what may be compared."""
-
-    feat: Float[Tensor, "pairs 2 tokens channels"]
-    is_occupied: Bool[Tensor, "pairs 2 tokens"]
-    position: Float[Tensor, "pairs tokens 3"]
-    is_seen: Bool[Tensor, "pairs tokens"]  # by both frames
-    is_context: Bool[Tensor, "pairs tokens"]  # occupied in the current frame
-    change_size: Float[Tensor, "pairs tokens"]  # of the raw geometry
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What the forward dynamics model reads and is asked of each pair."""
-
-    context: tuple[Int[Tensor, "pairs context"], Bool[Tensor, "pairs context"]]
-    query_index: Int[Tensor, "pairs queries"]
-    is_query: Bool[Tensor, "pairs queries"]
-
-
-class TokenEmbedding(nn.Module):
-    """A place of one frame → a vector: what is there, whether anything is there, and where it is."""
-
-    def __init__(self, channels: int, dim: int):
-        super().__init__()
-        self.content = nn.Linear(channels, dim)
-        self.state = nn.Embedding(2, dim)
-        self.position = nn.Linear(POSITION_CHANNELS, dim, bias=False)
-
-    def forward(
-        self,
-        feat: Float[Tensor, "*batch channels"],
-        is_occupied: Bool[Tensor, "*batch"],
-        position: Float[Tensor, "*batch 3"],
-    ) -> Float[Tensor, "*batch dim"]:
-        """Sum of the three."""
-        return self.content(feat) + self.state(is_occupied.long()) + self.position(position_code(position))
-
-
-class InverseDynamics(nn.Module):
-    """Both frames at the places that changed most → one vector for each action token, not yet quantized."""
-
-    def __init__(self, config: ConcertoLAQConfig):
-        super().__init__()
-        self.num_changed_tokens = config.num_changed_tokens
-        self.head_dim = config.dim // config.num_heads
-        self.embedding = TokenEmbedding(config.channels, config.dim)
-        block = (config.dim, config.num_heads, config.mlp_ratio)
-        self.scene_token = nn.Parameter(torch.randn(config.dim))  # a key that is there when no place is
-        self.spatial = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.spatial_depth))
-        self.spatial_norm = nn.LayerNorm(config.dim, bias=False)  # a bias would cancel in the difference
-        self.position = nn.Linear(POSITION_CHANNELS, config.dim)
-        self.queries = nn.Parameter(torch.randn(config.code_seq_len, config.dim))
-        self.temporal = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.temporal_depth))
-        self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
-
-    def forward(self, places: _Places) -> Float[Tensor, "pairs code_seq_len quantizer_dim"]:
-        """Places that only one frame sees have no influence; nor has any when nothing changed."""
-        index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
-        position = gather_places(places.position, index)
-        angles = rotation_angles(position, head_dim=self.head_dim)
-        frames = []
-        for frame in (0, 1):
-            feat = gather_places(places.feat[:, frame], index)
-            x = self.embedding(feat, places.is_occupied[:, frame].gather(1, index), position)
-            frames.append(self._read_frame(x, is_chosen, angles))
-        change = frames[1] - frames[0] + self.position(position_code(position))
-        is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
-        num_queries = len(self.queries)
-        x = torch.cat([self.queries.expand(len(change), -1, -1), change], dim=1)
-        is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
-        angles = F.pad(angles, (0, 0, num_queries, 0))
-        for block in self.temporal:
-            x = block(x, is_valid, angles)
-        return self.head(x[:, :num_queries])
-
-    def _read_frame(self, x: Tensor, is_chosen: Tensor, angles: Tensor) -> Tensor:
-        x = torch.cat([x, self.scene_token.expand(len(x), 1, -1)], dim=1)
-        is_valid = torch.cat([is_chosen, is_chosen.new_ones(len(x), 1)], dim=1)
-        angles = F.pad(angles, (0, 0, 0, 1))
-        for block in self.spatial:
-            x = block(x, is_valid, angles)
-        return self.spatial_norm(x[:, :-1])
-
-
-class ForwardDynamics(nn.Module):
-    """The current frame and the codes → how the standardised channels of the queried places change."""
-
-    def __init__(self, config: ConcertoLAQConfig):
-        super().__init__()
-        self.head_dim = config.dim // config.num_heads
-        self.embedding = TokenEmbedding(config.channels, config.dim)
-        self.context_norm = nn.LayerNorm(config.dim)
-        self.code = nn.Linear(config.quantizer_dim, config.dim)
-        self.code_position = nn.Parameter(torch.randn(config.code_seq_len, config.dim) * 0.5)
-        self.code_norm = nn.LayerNorm(config.dim)
-        self.blocks = nn.ModuleList(
-            ReadingBlock(config.dim, config.num_heads, config.mlp_ratio)
-            for _ in range(config.predictor_depth)
-        )
-        self.head_norm = nn.LayerNorm(config.dim)
-        self.head = nn.Linear(config.dim, config.channels)
-        with torch.no_grad():  # start near "no change"
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
-
-    def forward(
-        self,
-        places: _Places,
-        vectors: Float[Tensor, "pairs code_seq_len quantizer_dim"],
-        *,
-        context: tuple[Int[Tensor, "pairs context"], Bool[Tensor, "pairs context"]],
-        query_index: Int[Tensor, "pairs queries"],
-    ) -> Float[Tensor, "pairs queries channels"]:
-        """Reads frame 0 only; each query is answered without regard to the others."""
-        context_index, is_valid = context
-        memory = self.context_norm(self._embed(places, context_index))
-        codes = self.code_norm(self.code(vectors) + self.code_position)
-        x = self._embed(places, query_index)
-        angles = tuple(
-            rotation_angles(gather_places(places.position, index), head_dim=self.head_dim)
-            for index in (query_index, context_index)
-        )
-        for block in self.blocks:
-            x = block(x, codes, memory, is_valid, angles)
-        return self.head(self.head_norm(x))
-
-    def _embed(self, places: _Places, index: Tensor) -> Tensor:
-        return self.embedding(
-            gather_places(places.feat[:, 0], index),
-            places.is_occupied[:, 0].gather(1, index),
-            gather_places(places.position, index),
-        )
 
 
 class ConcertoLAQ(  # type: ignore[call-arg]
@@ -406,7 +193,13 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         vectors = self._look_up(codes, num_pairs=len(pair.feat))
         task = self._task(places, is_random=False)
         every_place = torch.arange(pair.feat.shape[2], device=pair.feat.device).expand(len(pair.feat), -1)
-        change = self.forward_dynamics(places, vectors, context=task.context, query_index=every_place)
+        change = self.forward_dynamics(
+            places,
+            vectors,
+            context_index=task.context_index,
+            is_context=task.is_context,
+            query_index=every_place,
+        )
         return (places.feat[:, 0] + change.float()) * self.feature_std + self.feature_mean
 
     @torch.no_grad()
@@ -430,58 +223,35 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         places = self._places(pair)
         return self._copy_error(places, self._task(places, is_random=False))
 
-    def _places(self, pair: PairTokens) -> _Places:
-        """Check the tokens, and make them comparable."""
-        if pair.feat.shape[-1] != self.config.channels:
-            raise ValueError(
-                f"this model reads tokens of {self.config.feature_channels} network channels and "
-                f"{GEOMETRY_CHANNELS} of geometry, got {pair.feat.shape[-1]} channels in all; "
-                "use the encoder that it was trained with"
-            )
-        if not bool(torch.isfinite(pair.feat).all() & torch.isfinite(pair.position).all()):
-            raise ValueError(
-                "the tokens hold NaN or infinite values; look for damaged frames or a faulty encoder"
-            )
-        is_valid = pair.is_valid[:, None]
-        is_occupied = (pair.state == OCCUPIED) & is_valid
-        feat = (pair.feat.float() - self.feature_mean) / self.feature_std * is_occupied[..., None]
-        geometry = feat[..., -GEOMETRY_CHANNELS:]
-        return _Places(
-            feat=feat,
-            is_occupied=is_occupied,
-            position=pair.position.float(),
-            is_seen=(pair.state != UNKNOWN).all(1) & pair.is_valid,
-            is_context=is_occupied[:, 0],
-            change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1),
-        )
+    def _places(self, pair: PairTokens) -> Places:
+        return compare_places(pair, self.feature_mean, self.feature_std)
 
-    def _latent(self, places: _Places) -> Tensor:
+    def _latent(self, places: Places) -> Tensor:
         return self.latent_norm(self.inverse_dynamics(places).float())
 
-    def _task(self, places: _Places, *, is_random: bool, generator: torch.Generator | None = None) -> _Task:
-        """What the predictor reads and is asked; the context is chosen without a look at the future."""
-        if is_random:
-            order = torch.rand(places.is_seen.shape, generator=generator, device=places.is_seen.device)
-        else:
-            order = place_order(places.position)
-        num_changed = round(CHANGED_QUERY_SHARE * self.config.num_query_tokens)
-        changed, is_changed = take_largest(places.change_size, places.is_seen, num_changed)
-        is_rest = places.is_seen.scatter(1, changed, False)
-        rest, is_drawn = take_largest(order, is_rest, self.config.num_query_tokens - num_changed)
-        return _Task(
-            context=take_largest(order, places.is_context, self.config.num_context_tokens),
-            query_index=torch.cat([changed, rest], dim=1),
-            is_query=torch.cat([is_changed, is_drawn], dim=1),
+    def _task(self, places: Places, *, is_random: bool, generator: torch.Generator | None = None) -> Task:
+        return choose_task(
+            places,
+            num_context=self.config.num_context_tokens,
+            num_query=self.config.num_query_tokens,
+            is_random=is_random,
+            generator=generator,
         )
 
-    def _prediction_error(self, places: _Places, task: _Task, vectors: Tensor) -> Float[Tensor, " pairs"]:
-        change = self.forward_dynamics(places, vectors, context=task.context, query_index=task.query_index)
+    def _prediction_error(self, places: Places, task: Task, vectors: Tensor) -> Float[Tensor, " pairs"]:
+        change = self.forward_dynamics(
+            places,
+            vectors,
+            context_index=task.context_index,
+            is_context=task.is_context,
+            query_index=task.query_index,
+        )
         return self._error(places, task, change.float())
 
-    def _copy_error(self, places: _Places, task: _Task) -> Float[Tensor, " pairs"]:
+    def _copy_error(self, places: Places, task: Task) -> Float[Tensor, " pairs"]:
         return self._error(places, task, torch.zeros((), device=places.feat.device))
 
-    def _error(self, places: _Places, task: _Task, change: Tensor) -> Float[Tensor, " pairs"]:
+    def _error(self, places: Places, task: Task, change: Tensor) -> Float[Tensor, " pairs"]:
         target = gather_places(places.feat[:, 1] - places.feat[:, 0], task.query_index)
         squared = (change - target).square()
         network, geometry = squared.split([self.config.feature_channels, GEOMETRY_CHANNELS], dim=-1)
@@ -502,10 +272,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         return self.quantizer.lookup(codes)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, save_directory / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(dataclasses.asdict(self.config), indent=2, sort_keys=True)
-        (save_directory / CONFIG_FILE).write_text(text + "\n")
+        save_model(save_directory, self, self.config)
 
     @classmethod
     def from_pretrained(
@@ -529,129 +296,18 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             raise TypeError(
                 f"from_pretrained() takes no {', '.join(sorted(unexpected))}: config.json decides the sizes"
             )
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            folder = _download(
-                str(pretrained_model_name_or_path),
-                force_download=force_download,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                revision=revision,
-            )
-        model = cls(_read_config(folder / CONFIG_FILE))
-        if not (folder / WEIGHTS_FILE).is_file():
-            raise WeightsError(
-                f"{folder} has no {WEIGHTS_FILE}; give a folder that save_pretrained or a training run made"
-            )
-        load_strict(model, read_weights(folder / WEIGHTS_FILE).tensors, source=f"weights in {folder}")
+        folder = saved_folder(
+            pretrained_model_name_or_path,
+            force_download=force_download,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            revision=revision,
+        )
+        model = cls(read_config(folder))
+        load_saved_weights(model, folder)
         return model.eval()
-
-
-def feature_statistics(
-    batches: Iterable[PairTokens],
-) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Mean and standard deviation of each channel over all occupied places of both frames.
-
-    A channel that does not vary gets 1 for its deviation. Occupancy gets mean 0 and deviation 1: it is 1 at
-    every occupied place, and it must still differ from that of a free one.
-
-    Raises:
-        ValueError: no occupied place in any batch, or features that are not finite.
-    """
-    count = 0
-    total = squares = torch.zeros((), dtype=torch.float64)
-    for batch in batches:
-        _check_finite(batch)
-        is_counted = (batch.state == OCCUPIED) & batch.is_valid[:, None]
-        rows = batch.feat[is_counted].double()
-        count += len(rows)
-        total, squares = total.to(rows.device) + rows.sum(0), squares.to(rows.device) + rows.square().sum(0)
-    if count == 0:
-        raise ValueError("no place is occupied in any of these pairs; feature statistics need at least one")
-    mean = total / count
-    if not bool(torch.isfinite(squares).all()):
-        raise ValueError(
-            "the tokens hold NaN or infinite values; look for damaged frames or a faulty encoder"
-        )
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    # Rounding in float16 stores makes constants vary by about a thousandth.
-    is_constant = std <= 1e-3 * mean.abs() + 1e-6
-    std = torch.where(is_constant, torch.ones_like(std), std)
-    mean[-GEOMETRY_CHANNELS], std[-GEOMETRY_CHANNELS] = 0.0, 1.0
-    return mean.float(), std.float()
-
-
-def take_largest(
-    key: Float[Tensor, "pairs tokens"], is_candidate: Bool[Tensor, "pairs tokens"], count: int
-) -> tuple[Int[Tensor, "pairs taken"], Bool[Tensor, "pairs taken"]]:
-    """The (at most) ``count`` candidates of largest key in each pair, largest first; of equals, the first.
-
-    Where candidates run out, rows are filled with others, marked False.
-    """
-    ranked = key.masked_fill(~is_candidate, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    index = ranked[:, :count]
-    return index, is_candidate.gather(1, index)
-
-
-def gather_places(
-    value: Float[Tensor, "pairs tokens channels"], index: Int[Tensor, "pairs taken"]
-) -> Float[Tensor, "pairs taken channels"]:
-    """Rows of ``value``, for each pair its own."""
-    return value.gather(1, index[..., None].expand(-1, -1, value.shape[-1]))
-
-
-def place_order(position: Float[Tensor, "pairs tokens 3"]) -> Float[Tensor, "pairs tokens"]:
-    """A number in [0, 1) for each place that depends on the place alone: an even draw without randomness.
-
-    Neither the order of the tokens nor what happens there has a say (the tokens may come sorted by change).
-    """
-    cell = (position.double() * 4096).round().long()
-    mixed = cell[..., 0] * 73_856_093 ^ cell[..., 1] * 19_349_663 ^ cell[..., 2] * 83_492_791
-    for _ in range(
-        2
-    ):  # spreads neighbouring cells over the whole range (Steele et al. 2014's mixer, 31 bits)
-        mixed = ((mixed ^ (mixed >> 15)) * 0x2C1B3C6D) & 0x7FFFFFFF
-    return mixed.double().div(2**31).to(position.dtype)
-
-
-def _check_finite(pair: PairTokens) -> None:
-    if not bool(torch.isfinite(pair.feat).all() & torch.isfinite(pair.position).all()):
-        raise ValueError(
-            "the tokens hold NaN or infinite values; look for damaged frames or a faulty encoder"
-        )
 
 
 def _mean_over(error: Float[Tensor, " pairs"], is_counted: Bool[Tensor, " pairs"]) -> Float[Tensor, ""]:
     return (error * is_counted).sum() / is_counted.sum().clamp(min=1)
-
-
-def _read_config(file: Path) -> ConcertoLAQConfig:
-    if not file.is_file():
-        raise RunError(
-            f"{file.parent} has no {file.name}; give a folder that save_pretrained or a training run made"
-        )
-    try:
-        values = json.loads(file.read_text())
-        known = {part.name for part in dataclasses.fields(ConcertoLAQConfig)}
-        unknown, absent = sorted(set(values) - known), sorted(known - set(values))
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{file} is damaged ({error})") from error
-    if unknown or absent:
-        raise RunError(
-            f"{file} is of another version or another model: "
-            f"unknown settings {unknown}, missing settings {absent}"
-        )
-    return ConcertoLAQConfig(**values)
-
-
-def _download(name: str, **options: Any) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
-        raise RunError(f"no folder {name}; give a run folder, or the id of a model on the Hub (owner/name)")
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options))
-    except Exception as error:  # huggingface_hub, requests and httpx each raise their own kinds
-        raise RunError(
-            f"no folder {name}, and no model of that name can be had from the Hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})"
-        ) from error

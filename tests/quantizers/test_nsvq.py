@@ -51,7 +51,7 @@ def test_the_prediction_moves_the_chosen_codes_and_no_others():
 
 
 def test_gradient_of_the_noise_is_that_of_its_formula():
-    # In one dimension x + |x − c| s, with s the sign of the noise, has slopes 1 + s and −s in x and c, if x > c.
+    # In one dimension x + |x − c| s, with s the noise's sign, has slopes 1 + s and −s in x and c, if x > c.
     x = torch.tensor([[2.0]], requires_grad=True)
     code = torch.tensor([[0.5]], requires_grad=True)
     moved = substitute_noise(x, code, generator=seeded(0))

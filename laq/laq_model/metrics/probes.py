@@ -13,16 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-RIDGE_STRENGTHS = (
-    1e-3,
-    1e-2,
-    1e-1,
-    1.0,
-    1e1,
-    1e2,
-    1e3,
-    1e4,
-)  # of standardised inputs; rows are summed, not averaged
+# Of standardised inputs; rows are summed, not averaged.
+RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
 INNER_FOLDS = 4
 MLP_STEPS = 400
 MLP_HIDDEN = 128

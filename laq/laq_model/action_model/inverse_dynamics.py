@@ -1,0 +1,59 @@
+"""The inverse dynamics model: both frames, at the places that changed most, → the action's vectors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..transformer import POSITION_CHANNELS, SelfAttentionBlock, position_code, rotation_angles
+from .config import ConcertoLAQConfig
+from .places import Places, gather_places, take_largest
+from .token_embedding import TokenEmbedding
+
+
+class InverseDynamics(nn.Module):
+    """One vector for each action token, not yet quantized."""
+
+    def __init__(self, config: ConcertoLAQConfig):
+        super().__init__()
+        self.num_changed_tokens = config.num_changed_tokens
+        self.head_dim = config.dim // config.num_heads
+        self.embedding = TokenEmbedding(config.channels, config.dim)
+        block = (config.dim, config.num_heads, config.mlp_ratio)
+        self.scene_token = nn.Parameter(torch.randn(config.dim))  # a key that is there when no place is
+        self.spatial = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.spatial_depth))
+        self.spatial_norm = nn.LayerNorm(config.dim, bias=False)  # a bias would cancel in the difference
+        self.position = nn.Linear(POSITION_CHANNELS, config.dim)
+        self.queries = nn.Parameter(torch.randn(config.code_seq_len, config.dim))
+        self.temporal = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.temporal_depth))
+        self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
+
+    def forward(self, places: Places) -> Float[Tensor, "pairs code_seq_len quantizer_dim"]:
+        """Places that only one frame sees have no influence; nor has any when nothing changed."""
+        index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
+        position = gather_places(places.position, index)
+        angles = rotation_angles(position, head_dim=self.head_dim)
+        frames = []
+        for frame in (0, 1):
+            feat = gather_places(places.feat[:, frame], index)
+            x = self.embedding(feat, places.is_occupied[:, frame].gather(1, index), position)
+            frames.append(self._read_frame(x, is_chosen, angles))
+        change = frames[1] - frames[0] + self.position(position_code(position))
+        is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
+        num_queries = len(self.queries)
+        x = torch.cat([self.queries.expand(len(change), -1, -1), change], dim=1)
+        is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
+        angles = F.pad(angles, (0, 0, num_queries, 0))
+        for block in self.temporal:
+            x = block(x, is_valid, angles)
+        return self.head(x[:, :num_queries])
+
+    def _read_frame(self, x: Tensor, is_chosen: Tensor, angles: Tensor) -> Tensor:
+        x = torch.cat([x, self.scene_token.expand(len(x), 1, -1)], dim=1)
+        is_valid = torch.cat([is_chosen, is_chosen.new_ones(len(x), 1)], dim=1)
+        angles = F.pad(angles, (0, 0, 0, 1))
+        for block in self.spatial:
+            x = block(x, is_valid, angles)
+        return self.spatial_norm(x[:, :-1])
