@@ -1,0 +1,39 @@
+"""What is known of a video once all of it was decoded: its frames, their times, and where one may seek."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """The frames of one video in presentation order, numbered from 0.
+
+    Attributes:
+        num_frames: frames that the decoder really gave, undamaged.
+        width: pixels of the first frame as a player shows it, after the rotation that the file asks for.
+        height: likewise.
+        pts: presentation time stamps in units of ``time_base``, strictly increasing; empty where the file
+            has none that can be trusted.
+        time_base: seconds.
+        rate: frames a second that the file claims; times follow from it where ``pts`` is empty.
+        keyframes: frame numbers where decoding may start; only those at which it was tried.
+        damage: what could not be decoded, in words; empty for a sound file.
+    """
+
+    num_frames: int
+    width: int
+    height: int
+    pts: Sequence[int]
+    time_base: Fraction
+    rate: Fraction
+    keyframes: Sequence[int]
+    damage: str = ""
+
+    def time_s(self, frame_index: int) -> float:
+        """Presentation time of a frame, in seconds after the first frame."""
+        if len(self.pts):
+            return float((int(self.pts[frame_index]) - int(self.pts[0])) * self.time_base)
+        return float(frame_index / self.rate)

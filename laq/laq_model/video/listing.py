@@ -1,0 +1,93 @@
+"""Which files of a folder are videos, in an order that does not depend on the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatasetError
+from .recorded_geometry import RecordedFolder, is_recorded, open_recorded
+
+VIDEO_SUFFIXES = frozenset(
+    f".{suffix}"
+    for line in ("webm mp4 m4v mov mkv avi mpg mpeg", "ts mts m2ts wmv flv ogv 3gp y4m")
+    for suffix in line.split()
+)
+
+
+@dataclass(frozen=True)
+class VideoListing:
+    """The files of a folder that should be videos.
+
+    Attributes:
+        names: paths relative to the folder, with forward slashes.
+        recorded: what index.json says, for a folder in the recorded layout.
+        remark: what of the settings does not apply, in words; usually empty.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    recorded: RecordedFolder | None = None
+    remark: str = ""
+
+
+def list_videos(data_dir: str | Path, *, view: str = "") -> VideoListing:
+    """Find the videos of a plain folder, or of the views of a recorded one.
+
+    Raises:
+        DatasetError: no such folder, no video in it, or no such view.
+    """
+    root = Path(data_dir)
+    if not root.is_dir():
+        kind = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"data_dir {root} {kind}; give a folder of videos")
+    try:
+        if is_recorded(root):
+            return _list_recorded(open_recorded(root), view)
+        names = tuple(sorted(_video_files(root)))
+    except PermissionError as error:
+        raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror}") from error
+    if not names:
+        raise DatasetError(
+            f"{root} holds no videos; looked in it and its subfolders for {' '.join(sorted(VIDEO_SUFFIXES))}"
+        )
+    return VideoListing(
+        root, names, remark=f"a plain folder has no views, so {view!r} is ignored" if view else ""
+    )
+
+
+def _list_recorded(recorded: RecordedFolder, view: str) -> VideoListing:
+    """Videos of the episodes of index.json; the views of an episode stay together."""
+    views = [view] if view else list(recorded.views)
+    if not set(views) <= set(recorded.views):
+        raise DatasetError(
+            f"{recorded.data_dir} has no view {view!r}; it has {', '.join(recorded.views) or 'none'}"
+        )
+    names = []
+    for episode in recorded.num_frames:
+        for one_view in views:
+            names.append(f"videos/{one_view}/{episode}.webm")
+    if not names:
+        raise DatasetError(
+            f"{recorded.data_dir}: index.json names no episodes, or there is no folder videos/VIEW"
+        )
+    return VideoListing(recorded.data_dir, tuple(names), recorded)
+
+
+def _video_files(root: Path) -> Iterator[str]:
+    """Files with a video's suffix under ``root``, through links to folders too, each folder once."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        # Hidden files are caches, and the ghosts (._name.mp4) that macOS leaves on other file systems.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in files:
+            path = Path(folder, name)
+            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".") and path.is_file():
+                yield path.relative_to(root).as_posix()
