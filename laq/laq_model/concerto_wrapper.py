@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,20 +13,29 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from . import ptv3, vggt
+from . import ptv3
 from .errors import ConfigError, WeightsError
 from .geometry.cameras import camera_centre, change_world
 from .geometry.normals import normals_from_point_map
 from .geometry.unproject import unproject_depth
 from .geometry.visibility import cell_state
-from .geometry_source import GeometryContext, GeometrySource, SensorSource, VGGTSource
+from .geometry_source import (
+    GeometryContext,
+    GeometrySource,
+    SourceSettings,
+    build_source,
+    check_geometry,
+    scenes_of,
+    scenes_per_batch,
+    source_names,
+)
 from .pointcloud.build import build_point_cloud
 from .pointcloud.cell_pooling import CellTokens, pool_cells
 from .pointcloud.filtering import keep_points
 from .pointcloud.patch_pooling import pool_globally, pool_patches
 from .pointcloud.scale import fit_scene_box, to_level
 from .pointcloud.token_selection import select_tokens
-from .published_weights import find_concerto_weights, find_vggt_weights
+from .published_weights import find_concerto_weights
 from .structures import FREE, OCCUPIED, UNKNOWN, DepthAndCameras, PairTokens, PointCloud
 from .weights import read_weights
 
@@ -43,10 +52,18 @@ class EncoderConfig:
     """concerto_tiny, concerto_small, concerto_base, concerto_large, or `embedded`."""
     concerto_weights: str = ""
     """A local Concerto weights file (.pth, .safetensors) instead of the Hub."""
-    geometry: Literal["vggt", "sensor"] = "vggt"
-    """Where depth and cameras come from: predicted, or recorded with the videos."""
+    geometry: str = "vggt"
+    """Where depth and cameras come from: `vggt` predicts them, `sensor` takes what was recorded with the
+    videos; others can be added (docs/geometry-sources.md)."""
+    vggt_resolution: int = 0
+    """Longer side of what VGGT sees, in pixels, a multiple of 14 (it was trained at 518). 0: the frames'."""
+    vggt_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of VGGT's large matrices; heads stay float32. auto: bfloat16 on a GPU that has it, or float32."""
     geometry_context: GeometryContext = "clip"
     """`clip`: the frames that are compared share one world and scale; `frame`: each alone."""
+    max_frames_per_batch: int = 0
+    """Frames that the networks take at a time, in whole scenes. 0: as many as suit the device. 1: scene by
+    scene, so that a result is the same to the last bit in any batch (what 0 means on a CPU)."""
     confidence_percentile: float = 10.0
     """Percent of a frame's pixels, the least confident, that are dropped (predicted depth only)."""
     depth_edge_ratio: float = 0.1
@@ -91,6 +108,14 @@ class EncoderConfig:
         if not 0 < self.radius_percentile <= 100:
             raise ConfigError(
                 f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}"
+            )
+        for name in ("max_frames_per_batch", "vggt_resolution"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if ":" not in self.geometry and self.geometry not in source_names():
+            raise ConfigError(
+                f"geometry must be {', '.join(source_names())} or package.module:function, "
+                f"got {self.geometry!r}"
             )
         if self.feature_levels < 0:
             raise ConfigError(f"feature_levels must not be negative, got {self.feature_levels}")
@@ -145,8 +170,22 @@ class ConcertoEncoder(nn.Module):
     def forward(
         self, frames: Float[Tensor, "pairs 2 3 height width"], recorded: DepthAndCameras | None = None
     ) -> PairTokens:
-        """Tokens of each pair; ``frames`` are RGB in [0, 1]. Pairs do not influence one another."""
-        return self.tokens(self.observe(frames, recorded))
+        """Tokens of each pair; ``frames`` are RGB in [0, 1]. Pairs do not influence one another.
+
+        Each pair is a scene, and scenes go through all parts in groups of ``max_frames_per_batch`` frames.
+        """
+        step = scenes_per_batch(self.config.max_frames_per_batch, frames.shape[1], frames.device)
+        return _joined(
+            [
+                # A copy, aligned like any other: what a group computes is what it computes alone.
+                self.tokens(
+                    self.observe(
+                        frames[group].clone(), None if recorded is None else scenes_of(recorded, group)
+                    )
+                )
+                for group in (slice(start, start + step) for start in range(0, len(frames), step))
+            ]
+        )
 
     @torch.no_grad()
     def observe(
@@ -158,20 +197,22 @@ class ConcertoEncoder(nn.Module):
     @torch.no_grad()
     def point_features(self, scene: SceneObservation) -> Float[Tensor, "points channels"]:
         """PTv3 features of every point of the cloud; the serialization depth is fixed by the box."""
-        cloud = scene.cloud
+        cloud, views = scene.cloud, scene.is_kept.shape[1]
         if len(cloud.coord_m) == 0:
             return cloud.coord_m.new_zeros(0, self.feature_channels)
         # Concerto centres z on the lowest point; ours is fixed to the floor of the box, so that the two
         # frames of a pair, and all pairs, share one origin.
         coord = cloud.coord_m + cloud.coord_m.new_tensor([0.0, 0.0, self.config.half_extent_m])
-        out = self.network(
+        return ptv3.point_features(
+            self.network,
             coord=coord,
             grid_coord=scene.grid_coord,
             feat=torch.cat([coord, cloud.color, cloud.normal], dim=-1),
             offset=cloud.offset,
             max_grid_coord=math.ceil(2 * self.config.half_extent_m / self.config.voxel_size_m) - 1,
+            levels=self.config.feature_levels,
+            clouds_per_call=views * scenes_per_batch(self.config.max_frames_per_batch, views, coord.device),
         )
-        return out.to_points(self.config.feature_levels)
 
     @torch.no_grad()
     def tokens(self, scene: SceneObservation) -> PairTokens:
@@ -220,6 +261,16 @@ class ConcertoEncoder(nn.Module):
         return pool_globally(feat, scene.cloud, views=views)
 
 
+def _joined(groups: Sequence[PairTokens]) -> PairTokens:
+    """Groups of pairs as one."""
+    return PairTokens(
+        feat=torch.cat([tokens.feat for tokens in groups]),
+        state=torch.cat([tokens.state for tokens in groups]),
+        position=torch.cat([tokens.position for tokens in groups]),
+        is_valid=torch.cat([tokens.is_valid for tokens in groups]),
+    )
+
+
 @torch.no_grad()
 def observe_scenes(
     source: GeometrySource,
@@ -240,6 +291,7 @@ def observe_scenes(
         GeometryError: a scene has no point left, or none was recorded for ``SensorSource``.
     """
     geometry = source(frames, recorded)
+    check_geometry(geometry, frames, source=source.name)
     color = _colors_at(frames, geometry.depth.shape[-2:])
     point_map = unproject_depth(geometry.depth, geometry.intrinsics, geometry.cam_from_world)
     percentile = 0.0 if geometry.is_metric else config.confidence_percentile
@@ -308,39 +360,58 @@ def observe_scenes(
     )
 
 
-def build_geometry_source(
-    config: EncoderConfig, *, device: torch.device | str = "cpu"
-) -> SensorSource | VGGTSource:
+def build_geometry_source(config: EncoderConfig, *, device: torch.device | str = "cpu") -> GeometrySource:
     """The source of depth and cameras that ``config`` names, frozen and in eval mode.
 
     Raises:
+        ConfigError: there is no such source.
         WeightsError: weights are missing (the message says how to give them), damaged or of another network.
     """
-    if config.geometry == "sensor":
-        return SensorSource()
-    file = read_weights(find_vggt_weights(config.vggt_model, file=config.vggt_weights))
-    network = vggt.build_vggt(file.config)  # a file without configuration is the published 1B
-    vggt.load_official_weights(network, file.tensors)
-    source = VGGTSource(network.to(device), context=config.geometry_context)
-    source.requires_grad_(False)
-    return source.eval()
+    source = build_source(
+        config.geometry,
+        SourceSettings(
+            model=config.vggt_model,
+            weights=config.vggt_weights,
+            dtype=config.vggt_dtype,
+            context=config.geometry_context,
+            resolution_px=config.vggt_resolution,
+            max_frames_per_batch=config.max_frames_per_batch,
+            device=torch.device(device),
+        ),
+    )
+    return source.requires_grad_(False).eval() if isinstance(source, nn.Module) else source
 
 
 def build_encoder(config: EncoderConfig, *, device: torch.device | str = "cpu") -> ConcertoEncoder:
     """Find, open and check the weights that ``config`` names, and wire the encoder.
 
     Raises:
+        ConfigError: there is no such geometry source.
         WeightsError: weights are missing (the message says how to give them), damaged or of another network.
     """
     source = build_geometry_source(config, device=device)
+    network = build_point_network(config, device=device)
+    return ConcertoEncoder(source, network, config)
+
+
+def build_point_network(
+    config: EncoderConfig, *, device: torch.device | str = "cpu"
+) -> ptv3.PointTransformerV3:
+    """The point encoder that ``config`` names, with memory for one network and little more.
+
+    Raises:
+        WeightsError: weights are missing (the message says how to give them), damaged or of another network.
+    """
     file = read_weights(find_concerto_weights(config.concerto_model, file=config.concerto_weights))
     if not file.config:
         raise WeightsError(
             f"{file.path} carries no network configuration; a Concerto file holds {{config, state_dict}}"
         )
-    network = ptv3.build_ptv3(file.config)
+    with torch.device("meta"):
+        network = ptv3.build_ptv3(file.config)
+    network.to_empty(device=device)
     ptv3.load_official_weights(network, file.tensors)
-    return ConcertoEncoder(source, network.to(device), config)
+    return network
 
 
 def _colors_at(

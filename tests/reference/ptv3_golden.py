@@ -68,3 +68,8 @@ def random_clouds(counts: list[int], *, extent: int, channels: int, seed: int = 
         "feat": torch.randn(total, channels, generator=generator),
         "offset": torch.tensor(counts).cumsum(0),
     }
+
+
+def join_clouds(*batches: dict[str, Tensor]) -> dict[str, Tensor]:
+    joined = {name: torch.cat([batch[name] for batch in batches]) for name in ("coord", "grid_coord", "feat")}
+    return joined | {"offset": torch.tensor([len(batch["feat"]) for batch in batches]).cumsum(0)}

@@ -8,6 +8,7 @@ variable-length attention that the published weights were trained with.
 from .config import PTv3Config
 from .model import PointTransformerV3, build_ptv3
 from .official_weights import load_official_weights
+from .separate_clouds import point_features
 from .stages import EncodedClouds, EncodedStage
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "PointTransformerV3",
     "build_ptv3",
     "load_official_weights",
+    "point_features",
 ]

@@ -37,7 +37,7 @@ class SerializedAttention(nn.Module):
         """Attend along one curve; ``patches`` are by row."""
         qkv = self.qkv(feat)
         slots = [self._attend(qkv, group) for group in patches.groups]
-        joined = slots[0] if len(slots) == 1 else torch.cat(slots or [feat.new_zeros(1, feat.shape[1])])
+        joined = slots[0] if len(slots) == 1 else torch.cat(slots or [feat.new_zeros(0, feat.shape[1])])
         return self.proj_drop(self.proj(joined.index_select(0, patches.slot)))
 
     def _attend(

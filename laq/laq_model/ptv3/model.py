@@ -8,21 +8,18 @@ do not depend on the clouds beside it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..errors import GeometryError
 from .blocks import Block
 from .config import PTv3Config, parse_config
-from .pooling import GridPooling, find_members
-from .row_padding import pad_rows, padded_length
-from .serialization import check_code_fits
-from .stages import EncodedClouds, EncodedStage, StageCells, StageTables, build_tables, pool_stage
+from .plan import StagePlan, plan_stages
+from .pooling import GridPooling
+from .stages import EncodedClouds, EncodedStage, StageTables
 
 
 class Embedding(nn.Module):
@@ -109,26 +106,32 @@ class PointTransformerV3(nn.Module):
         Raises:
             GeometryError: a cell is negative, repeated, beyond the bound or too large, or offsets do not fit.
         """
-        cells = _first_stage(coord, grid_coord, offset, max_grid_coord)
-        tables = self._tables(cells, stage=0)
-        _check_distinct(tables)
-        if mask is not None:
-            mask = F.pad(mask, (0, padded_length(len(mask)) - len(mask)))
-        hidden = self.enc["enc0"](self.embedding(pad_rows(feat), mask), tables)
-        stages = [_encoded(hidden, cells, tables, None)]
-        for stage, stride in enumerate(self.config.stride, start=1):
-            members = find_members(
-                cells.grid_coord, cells.cloud_index, stride=stride, max_grid_coord=cells.max_grid_coord
-            )
-            cells = pool_stage(cells, members, stride=stride)
-            tables = self._tables(cells, stage=stage)
-            pool = self.enc.get_submodule(f"enc{stage}.down")
-            hidden = self.enc[f"enc{stage}"](pad_rows(pool(hidden, members)), tables)
-            stages.append(_encoded(hidden, cells, tables, members.inverse))
+        plans = plan_stages(
+            self.config, coord=coord, grid_coord=grid_coord, offset=offset, max_grid_coord=max_grid_coord
+        )
+        return self.encode(plans, feat, mask=mask)
+
+    def encode(
+        self,
+        plans: Sequence[StagePlan],
+        feat: Float[Tensor, "points in_channels"],
+        *,
+        mask: Bool[Tensor, " points"] | None = None,
+    ) -> EncodedClouds:
+        """Run the network on clouds that were planned already; asks the device nothing."""
+        hidden = self.embedding(feat, mask)
+        stages = []
+        for number, plan in enumerate(plans):
+            stage = self.enc.get_submodule(f"enc{number}")
+            if plan.members is not None:
+                hidden = stage.get_submodule("down")(hidden, plan.members)
+            hidden = stage(hidden, plan.tables)
+            stages.append(_encoded(hidden, plan))
         return EncodedClouds(tuple(stages))
 
-    def _tables(self, cells: StageCells, *, stage: int) -> StageTables:
-        return build_tables(cells, curves=self.config.order, patch_size=self.config.enc_patch_size[stage])
+    def official_shapes(self) -> dict[str, torch.Size]:
+        """Shape of each tensor under its published key."""
+        return {key: value.shape for key, value in self.state_dict().items()}
 
 
 def build_ptv3(config: Mapping[str, Any]) -> PointTransformerV3:
@@ -150,61 +153,13 @@ def _drop_path_rates(config: PTv3Config) -> list[tuple[float, ...]]:
     ]
 
 
-def _first_stage(
-    coord: Float[Tensor, "points 3"],
-    grid_coord: Int[Tensor, "points 3"],
-    offset: Int[Tensor, " clouds"],
-    max_grid_coord: int | None,
-) -> StageCells:
-    """Check the input at the door and number its clouds."""
-    ends = offset.tolist()
-    if (ends[-1] if ends else 0) != len(grid_coord) or ends != sorted(ends) or any(end < 0 for end in ends):
-        raise GeometryError(f"offset {ends} must ascend to the number of rows, {len(grid_coord)}")
-    smallest, largest = _range_of(grid_coord)
-    if smallest < 0:
-        raise GeometryError(f"grid_coord must not be negative, got {smallest}; subtract the minimum first")
-    if max_grid_coord is None:
-        max_grid_coord = largest
-    elif largest > max_grid_coord:
-        raise GeometryError(f"grid_coord reaches {largest}, beyond max_grid_coord={max_grid_coord}")
-    check_code_fits(max_grid_coord, num_clouds=len(ends))
-    rows = torch.arange(len(grid_coord), device=grid_coord.device)
-    offset = offset.to(grid_coord.device, torch.long)
-    return StageCells(
-        coord=coord,
-        grid_coord=grid_coord,
-        cloud_index=torch.searchsorted(offset, rows, right=True),
-        offset=offset,
-        max_grid_coord=max_grid_coord,
-    )
-
-
-def _range_of(grid_coord: Int[Tensor, "points 3"]) -> tuple[int, int]:
-    if len(grid_coord) == 0:
-        return 0, 0
-    smallest, largest = torch.stack(grid_coord.aminmax()).tolist()
-    return smallest, largest
-
-
-def _check_distinct(tables: StageTables) -> None:
-    serialization = tables.serialization
-    code = serialization.code[0, serialization.order[0]]
-    if bool((code[1:] == code[:-1]).any()):
-        raise GeometryError("grid_coord repeats a cell inside a cloud; keep one point for each occupied cell")
-
-
-def _encoded(
-    feat: Float[Tensor, "padded_points channels"],
-    cells: StageCells,
-    tables: StageTables,
-    inverse: Int[Tensor, " _"] | None,
-) -> EncodedStage:
+def _encoded(feat: Float[Tensor, "points channels"], plan: StagePlan) -> EncodedStage:
     return EncodedStage(
-        feat=feat[: len(cells.grid_coord)],
-        coord=cells.coord,
-        grid_coord=cells.grid_coord,
-        offset=cells.offset,
-        pooling_inverse=inverse,
-        code=tables.serialization.code,
-        order=tables.serialization.order,
+        feat=feat,
+        coord=plan.cells.coord,
+        grid_coord=plan.cells.grid_coord,
+        offset=plan.cells.offset,
+        pooling_inverse=None if plan.members is None else plan.members.inverse,
+        code=plan.tables.serialization.code,
+        order=plan.tables.serialization.order,
     )

@@ -7,7 +7,7 @@ A cloud of n points with patch size K, in serial order (Wu et al. 2024, §4.3, v
   and whose keys are the cloud's last K points.
 
 Full patches of all clouds are stacked. Each cloud's rest is rounded up to a length of its own (never to a
-neighbour's), and rests of equal lengths are stacked, so that what a cloud gets does not depend on the batch.
+neighbour's), and rests of equal lengths are stacked, so that its patches do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
-
-from .row_padding import padded_length
 
 LENGTH_STEP = (
     64  # points; a rest is rounded up to a multiple, so a batch of any size has at most a few groups
@@ -48,7 +45,7 @@ class PatchTable:
 
     Attributes:
         groups: patches by shape; their outputs, flattened and joined, are the slots.
-        slot: where the output of each place (or row) stands among the slots; spare rows read slot 0.
+        slot: where the output of each place (or row) stands among the slots.
     """
 
     groups: tuple[PatchGroup, ...]
@@ -133,5 +130,4 @@ def apply_order(
         query = order[group.query]
         key = query if group.key is group.query else order[group.key]
         groups.append(PatchGroup(query, key, group.is_key))
-    num_spare = padded_length(len(rank)) - len(rank)
-    return PatchTable(groups=tuple(groups), slot=F.pad(patches.slot[rank], (0, num_spare)))
+    return PatchTable(groups=tuple(groups), slot=patches.slot[rank])

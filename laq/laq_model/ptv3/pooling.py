@@ -60,7 +60,7 @@ def max_of_members(
 
 
 class GridPooling(nn.Module):
-    """Project, take the maximum over each cell, normalise, GELU; spare rows are left behind."""
+    """Project, take the maximum over each cell, normalise, GELU."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -72,5 +72,4 @@ class GridPooling(nn.Module):
         self, feat: Float[Tensor, "points in_channels"], members: CellMembers
     ) -> Float[Tensor, "cells out_channels"]:
         """Features of the coarser cells."""
-        projected = self.proj(feat)[: len(members.inverse)]
-        return self.act(self.norm(max_of_members(projected, members)))
+        return self.act(self.norm(max_of_members(self.proj(feat), members)))

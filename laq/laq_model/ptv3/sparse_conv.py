@@ -14,16 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .row_padding import ROW_TILE
-
 NUM_HALF = 13  # offsets before the centre (0, 0, 0) in the order of the kernel; the rest are their mirrors
 
 
 @dataclass(frozen=True)
 class NeighbourPairs:
     """Pairs of occupied cells one step apart, by kernel offset; only the first half, the rest is mirrored.
-
-    Each list is filled up to whole tiles with pairs of the first spare row and itself (see ``row_padding``).
 
     Attributes:
         row: for each offset, rows p that have a neighbour there.
@@ -50,14 +46,8 @@ def find_neighbours(
     wanted = sorted_key + key_step[:, None]
     place = torch.searchsorted(sorted_key, wanted).clamp_(max=len(key) - 1)
     offset_index, found = (sorted_key[place] == wanted).nonzero(as_tuple=True)
-    counts = torch.bincount(offset_index, minlength=NUM_HALF)
-    padded_counts = (counts + ROW_TILE - 1) // ROW_TILE * ROW_TILE
-    shift = (padded_counts.cumsum(0) - padded_counts) - (counts.cumsum(0) - counts)
-    lengths = padded_counts.tolist()
-    target = torch.arange(len(found), device=key.device) + shift[offset_index]
-    row, neighbour = key.new_full((2, sum(lengths)), len(key))
-    row[target] = row_of_sorted[found]
-    neighbour[target] = row_of_sorted[place[offset_index, found]]
+    lengths = torch.bincount(offset_index, minlength=NUM_HALF).tolist()
+    row, neighbour = row_of_sorted[found], row_of_sorted[place[offset_index, found]]
     return NeighbourPairs(row.split(lengths), neighbour.split(lengths))
 
 

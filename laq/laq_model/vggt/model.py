@@ -87,6 +87,10 @@ class VGGT(nn.Module):
                 module.to(dtype)
         return self
 
+    def official_shapes(self) -> dict[str, torch.Size]:
+        """Shape of each tensor under its published key."""
+        return {key: value.shape for key, value in self.state_dict().items()}
+
     def _check(self, images: Tensor) -> None:
         if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
             raise ConfigError(

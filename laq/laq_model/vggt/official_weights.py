@@ -20,11 +20,9 @@ def load_official_weights(network: VGGT, tensors: Mapping[str, Tensor]) -> None:
     """Copy every tensor into ``network``, or change nothing and raise.
 
     A network on the meta device takes the tensors themselves, with device and type, and copies nothing.
+    Others keep their own types: a float32 network takes bfloat16 tensors, and the other way about.
 
     Raises:
         WeightsError: a key is missing or unexpected, or a shape differs.
     """
-    own = {key: tensor for key, tensor in tensors.items() if not key.startswith(DROPPED_HEADS)}
-    load_strict(network, own, source="VGGT weights")
-    if any(parameter.is_meta for parameter in network.parameters()):
-        network.load_state_dict(own, assign=True)
+    load_strict(network, tensors, source="VGGT weights", dropped_prefixes=DROPPED_HEADS)
