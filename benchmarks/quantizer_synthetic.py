@@ -1,24 +1,28 @@
-"""Does an action survive the bottleneck? One quantizer, pairs with a known action, two minutes on one core.
+"""Does an action survive the bottleneck? Pairs with a known action, two minutes a scheme on one core.
 
-    python benchmarks/quantizer_synthetic.py                     # NSVQ as the model uses it
-    python benchmarks/quantizer_synthetic.py --scheme ema        # EMA-VQ, the scheme to compare with
-    python benchmarks/quantizer_synthetic.py --scheme none       # no bottleneck: the bound
+    python benchmarks/quantizer_synthetic.py                                   # the model's default
+    python benchmarks/quantizer_synthetic.py --schemes nsvq fsq ema none --seeds 0 1 2
 
 Data: f0 is a rank-64 Gaussian in R^512; f1 = f0 + W(a) + noise, a uniform in [-1, 1]^4, W a fixed random
 two-layer tanh network with 10 % of f0's variance, the noise 1 %. The inverse dynamics model reads (f0, f1),
 the forward model predicts the standardised f1 − f0 from f0 and 4 tokens. All figures are of held-out pairs,
-errors with hard codes.
+errors with hard codes, as a share of the error of copying. ``none`` has no bottleneck: the bound.
+
+The gap is what training sees beyond the hard codes: hard-code error − error with the training output of the
+last step; for NSVQ also with its noise, which training no longer uses by then (``leak``).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
-import json
 import math
+import platform
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +30,18 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "laq"))
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
-from laq_model.quantizers.codebook import nearest_code
+from laq_model.quantizers.build import build_quantizer
 from laq_model.quantizers.nsvq import NSVQ, hard_share_at, substitute_noise
-from laq_model.quantizers.protocol import Quantized
 
 FEATURE_DIM, RANK, ACTION_DIM = 512, 64, 4
 NUM_TRAIN, NUM_TEST = 16_000, 4_000
 TOKENS, CODES, DIM = 4, 256, 32
+FORMATS = {"probe R²": ".3f", "perplexity": ".0f", "used": ".0%", "core seconds": ".0f"}
+
+Data = tuple[Tensor, Tensor, Tensor]
 
 
-def make_data(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def make_data(seed: int) -> Data:
     """f0, f1 (both divided by f0's standard deviation) and the action."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,69 +58,6 @@ def make_data(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return f0 / std, f1 / std, action
 
 
-class EMAQuantizer(nn.Module):
-    """The yardstick: codes are moving averages of the vectors that chose them; unused ones are restarted."""
-
-    def __init__(self, *, rotation: bool = True):
-        super().__init__()
-        self.rotation = rotation
-        self.register_buffer("codes", torch.zeros(CODES, DIM))
-        self.register_buffer("size", torch.ones(CODES))
-        self.is_started = False
-
-    def forward(self, x: Tensor, *, generator: torch.Generator, **_: float) -> Quantized:
-        rows = x.detach().flatten(0, 1)
-        if self.training and not self.is_started:
-            self.codes.copy_(k_means(rows, CODES, generator))
-            self.is_started = True
-        index = nearest_code(x.detach(), self.codes)
-        chosen = self.codes[index]
-        loss = {}
-        if self.training:
-            loss = {"commitment": 1.0 * (x - chosen).square().mean()}
-            one_hot = torch.nn.functional.one_hot(index.flatten(), CODES).float()
-            self.size.mul_(0.9).add_(one_hot.sum(0), alpha=0.1)
-            mean = one_hot.T @ rows / one_hot.sum(0).clamp(min=1)[:, None]
-            share = (0.1 * one_hot.sum(0) / self.size.clamp(min=1e-5)).clamp(max=1)[:, None]
-            self.codes.lerp_(mean, share)
-            dead = self.size < 0.5
-            picks = torch.randint(len(rows), (CODES,), generator=generator)
-            self.codes.copy_(torch.where(dead[:, None], rows[picks], self.codes))
-            self.size.copy_(torch.where(dead, torch.ones_like(self.size), self.size))
-        out = rotate(x, chosen) if self.training and self.rotation else x + (chosen - x).detach()
-        hard = torch.ones(len(x), dtype=torch.bool)
-        return Quantized(out, index, hard, loss, None)  # type: ignore[arg-type]
-
-    def lookup(self, index: Tensor) -> Tensor:
-        return self.codes[index]
-
-
-def k_means(rows: Tensor, count: int, generator: torch.Generator, rounds: int = 10) -> Tensor:
-    centres = rows[torch.randperm(len(rows), generator=generator)[:count]].clone()
-    for _ in range(rounds):
-        one_hot = torch.nn.functional.one_hot(nearest_code(rows, centres), count).float()
-        mean = one_hot.T @ rows / one_hot.sum(0).clamp(min=1)[:, None]
-        centres = torch.where(one_hot.sum(0)[:, None] > 0, mean, centres)
-    return centres
-
-
-def rotate(x: Tensor, code: Tensor) -> Tensor:
-    """The rotation trick (Fifty et al., arXiv 2410.06424, §4): x is turned and scaled onto its code."""
-    x_length, code_length = x.norm(dim=-1, keepdim=True), code.norm(dim=-1, keepdim=True)
-    e, q = (x / x_length).detach(), code / code_length
-    middle = torch.nn.functional.normalize(e + q, dim=-1).detach()
-    turned = (
-        x - 2 * (x * middle).sum(-1, keepdim=True) * middle + 2 * (x * e).sum(-1, keepdim=True) * q.detach()
-    )
-    return turned * (code_length / x_length).detach()
-
-
-class NoQuantizer(nn.Module):
-    def forward(self, x: Tensor, **_: object) -> Quantized:
-        index = torch.zeros(x.shape[:2], dtype=torch.int64)
-        return Quantized(x, index, torch.zeros(len(x), dtype=torch.bool), {}, None)  # type: ignore[arg-type]
-
-
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
@@ -123,11 +66,15 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class Model(nn.Module):
-    def __init__(self, quantizer: nn.Module, *, has_input_norm: bool, width: int = 256):
+    """The smallest model around a bottleneck; vectors of one length, as in ConcertoLAQ."""
+
+    def __init__(self, scheme: str, *, width: int = 256):
         super().__init__()
         self.inverse = mlp(2 * FEATURE_DIM, width, width, TOKENS * DIM)
-        self.norm = nn.RMSNorm(DIM, elementwise_affine=False) if has_input_norm else nn.Identity()
-        self.quantizer = quantizer
+        self.norm = nn.RMSNorm(DIM, elementwise_affine=False)
+        self.quantizer = None
+        if scheme != "none":
+            self.quantizer = build_quantizer(scheme, codebook_size=CODES, dim=DIM, num_positions=TOKENS)
         self.forward_model = mlp(FEATURE_DIM + TOKENS * DIM, width, width, FEATURE_DIM)
 
     def latent(self, f0: Tensor, f1: Tensor) -> Tensor:
@@ -138,79 +85,99 @@ class Model(nn.Module):
         return self.forward_model(torch.cat([f0, quantized.flatten(1)], -1))
 
 
+def train(model: Model, data: Data, *, steps: int, batch_size: int, rate: float, seed: int) -> None:
+    f0, f1, _ = data
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.95))
+    generator = torch.Generator().manual_seed(seed + 1)
+    for step in range(steps):
+        progress = step / steps
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
+        pick = torch.randint(NUM_TRAIN, (batch_size,), generator=generator)
+        vectors, terms = model.latent(f0[pick], f1[pick]), {}
+        if model.quantizer is not None:
+            share = hard_share_at(progress)
+            out = model.quantizer(vectors, generator=generator, hard_share=share, progress=progress)
+            vectors, terms = out.quantized, out.loss_terms
+        loss = (model.predict(f0[pick], vectors) - (f1 - f0)[pick]).square().mean()
+        optimizer.zero_grad()
+        (loss + sum(terms.values())).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+
+@torch.no_grad()
+def measure(model: Model, data: Data, *, seed: int) -> dict[str, float]:
+    """Figures of the held-out pairs; the probe learns on their first half and is judged on the second."""
+    f0, f1, action = (rows[NUM_TRAIN:] for rows in data)
+
+    def ratio(vectors: Tensor) -> float:
+        return float((model.predict(f0, vectors) - (f1 - f0)).square().mean() / (f1 - f0).square().mean())
+
+    x = model.latent(f0, f1)
+    figures = {}
+    if model.quantizer is not None:
+        codes = model.quantizer.nearest(x)
+        hard = model.quantizer.lookup(codes)
+        usage = code_usage(codes, codebook_size=CODES)
+        training = copy.deepcopy(model.quantizer).train()  # counting must not touch the model's own
+        generator = torch.Generator().manual_seed(seed)
+        seen = training(x, generator=generator, hard_share=hard_share_at(1.0), progress=1.0).quantized
+        figures = {
+            "gap": ratio(hard) - ratio(seen),
+            "perplexity": usage.perplexity,
+            "used": usage.used_fraction,
+        }
+        if isinstance(model.quantizer, NSVQ):
+            figures["leak"] = ratio(hard) - ratio(substitute_noise(x, hard, generator=generator))
+        x = hard
+    tokens, half = x.flatten(1), NUM_TEST // 2
+    probe = ridge_probe(tokens[:half], action[:half], tokens[half:], action[half:])
+    return {"error / copy": ratio(x), "probe R²": probe.r2_mean, **figures}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scheme", choices=["nsvq", "ema", "none"], default="nsvq")
+    parser.add_argument("--schemes", nargs="+", choices=["nsvq", "fsq", "ema", "none"], default=["nsvq"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no_input_norm", action="store_true")
-    parser.add_argument(
-        "--hard_share", type=float, default=-1.0, help="constant; default: the model's schedule"
-    )
-    parser.add_argument("--nsvq", type=json.loads, default={}, help="JSON of NSVQ arguments")
     args = parser.parse_args()
-    f0, f1, action = make_data(args.seed)
-    torch.manual_seed(args.seed)
-    if args.scheme == "nsvq":
-        quantizer: nn.Module = NSVQ(codebook_size=CODES, dim=DIM, num_positions=TOKENS, **args.nsvq)
-    else:
-        quantizer = EMAQuantizer() if args.scheme == "ema" else NoQuantizer()
-    model = Model(quantizer, has_input_norm=not args.no_input_norm)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=args.learning_rate, weight_decay=0.01, betas=(0.9, 0.95)
+    torch.set_num_threads(1)
+    print(
+        f"{platform.machine()}, 1 thread, torch {torch.__version__}, {args.steps} steps of {args.batch_size}"
     )
-    generator = torch.Generator().manual_seed(args.seed + 1)
-    started = time.perf_counter()
-    for step in range(args.steps):
-        progress = step / args.steps
-        rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = args.learning_rate * rate
-        pick = torch.randint(NUM_TRAIN, (args.batch_size,), generator=generator)
-        x = model.latent(f0[pick], f1[pick])
-        share = args.hard_share if args.hard_share >= 0 else hard_share_at(progress)
-        out = model.quantizer(x, generator=generator, hard_share=share, progress=progress)
-        loss = (model.predict(f0[pick], out.quantized) - (f1 - f0)[pick]).square().mean()
-        optimizer.zero_grad()
-        (loss + sum(out.loss_terms.values())).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    seconds = time.perf_counter() - started
-    print(describe(args), figures(model, (f0, f1, action), generator), f"{seconds:.0f} s")
+    for scheme in args.schemes:
+        runs = []
+        for seed in args.seeds:
+            data = make_data(seed)
+            torch.manual_seed(seed)
+            model = Model(scheme)
+            started = time.process_time()
+            train(
+                model,
+                data,
+                steps=args.steps,
+                batch_size=args.batch_size,
+                rate=args.learning_rate,
+                seed=seed,
+            )
+            figures = measure(model, data, seed=seed)
+            runs.append({**figures, "core seconds": time.process_time() - started})
+            print(f"  {scheme}, seed {seed}: {readable(runs[-1])}", flush=True)
+        if len(runs) > 1:
+            print(f"{scheme}, median of {len(runs)}: {readable(middle_of(runs))}")
 
 
-def describe(args: argparse.Namespace) -> str:
-    share = "scheduled" if args.hard_share < 0 else f"{args.hard_share:g}"
-    settings = f" {args.nsvq or ''} hard share {share}" if args.scheme == "nsvq" else ""
-    return f"{args.scheme}{settings}, {args.steps} steps, seed {args.seed}:"
+def middle_of(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
-@torch.no_grad()
-def figures(model: Model, data: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> str:
-    f0, f1, action = (rows[NUM_TRAIN:] for rows in data)
-
-    def ratio(quantized: Tensor) -> float:
-        error = (model.predict(f0, quantized) - (f1 - f0)).square().mean()
-        return float(error / (f1 - f0).square().mean())
-
-    x = model.latent(f0, f1)
-    gap = ""
-    if isinstance(model.quantizer, NSVQ):  # its training output, without touching the codebook
-        code = model.quantizer.lookup(model.quantizer.nearest(x))
-        gap = f" (NSVQ's training output {ratio(substitute_noise(x, code, generator=generator)):.4f})"
-    model.eval()
-    out = model.quantizer(x, generator=generator)
-    usage = code_usage(out.code_index, codebook_size=CODES)
-    tokens, half = out.quantized.flatten(1), NUM_TEST // 2
-    probe = ridge_probe(tokens[:half], action[:half], tokens[half:], action[half:])
-    return (
-        f"error / copy error {ratio(out.quantized):.4f}{gap}, probe R² {probe.r2_mean:.3f}, "
-        f"perplexity {usage.perplexity:.0f}, used {100 * usage.used_fraction:.0f} %,"
-    )
+def readable(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:{FORMATS.get(name, '.4f')}}" for name, value in figures.items())
 
 
 if __name__ == "__main__":

@@ -8,10 +8,24 @@ PACKAGE = Path(__file__).parents[1] / "laq" / "laq_model"
 # Lowest first. Rooms of one floor do not import each other, unless the floor is marked as chained.
 FLOORS = [
     ("ground", ["errors", "structures", "weights", "presets"], "chained"),
-    ("rooms", ["video", "vggt", "geometry", "pointcloud", "ptv3", "transformer", "published_weights"], ""),
-    ("quantizers", ["quantizers", "metrics", "action_model", "simulation", "geometry_source"], ""),
+    (
+        "rooms",
+        [
+            *("video", "vggt", "geometry", "pointcloud", "ptv3"),
+            *("transformer", "quantizers", "metrics", "published_weights"),
+        ],
+        "",
+    ),
+    ("second rooms", ["action_model", "simulation", "geometry_source"], ""),
     ("assembly", ["webm_dataset", "concerto_wrapper", "concerto_laq"], ""),
-    ("services", ["feature_store", "checkpoint", "pair_encoding", "trained_run", "report"], "chained"),
+    (
+        "services",
+        [
+            *("durable_files", "feature_store", "checkpoint", "encoder_fingerprint"),
+            *("pair_encoding", "span_decoding", "trained_run", "report"),
+        ],
+        "chained",
+    ),
     ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining"], ""),
     ("demo", ["demo"], ""),
     ("door", ["cli"], ""),

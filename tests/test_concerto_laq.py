@@ -15,6 +15,7 @@ from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig, feature_stati
 from laq_model.errors import ConfigError, RunError, WeightsError
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
+from laq_model.presets import with_preset
 from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
 
 FEATURE_CHANNELS = 4
@@ -150,6 +151,24 @@ def test_every_parameter_gets_a_gradient_at_any_length(code_seq_len: int):
     ]
     assert idle == []
     assert out.code_index.shape == (16, code_seq_len)
+
+
+@pytest.mark.parametrize("scheme", ["fsq", "ema"])
+def test_every_parameter_gets_a_gradient_under_any_scheme(scheme: str):
+    tokens, _ = moving_box(32)
+    model = build(dataclasses.replace(SMALL, quantizer=scheme))
+    model(tokens, generator=seeded(1)).loss.backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert idle == []
+
+
+def test_lapa_s_sizes_are_a_preset():
+    config = with_preset(dataclasses.replace(SMALL, codebook_size=256, quantizer_dim=8), "lapa")
+    assert (config.codebook_size, config.code_seq_len, config.quantizer_dim) == (8, 4, 32)
+    tokens, _ = moving_box(16)
+    out = build(config)(tokens, generator=seeded(1), hard_share=0.5)
+    out.loss.backward()
+    assert out.code_index.max() < 8
 
 
 @pytest.mark.parametrize("hard_share", [0.0, 1.0])

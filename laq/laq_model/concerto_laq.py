@@ -27,7 +27,8 @@ from .action_model.places import Places, Task, choose_task, compare_places, gath
 from .action_model.saved_model import load_saved_weights, read_config, save_model, saved_folder
 from .action_model.statistics import feature_statistics
 from .metrics.prediction import masked_mean_per_pair
-from .quantizers.nsvq import NSVQ, hard_share_at
+from .quantizers.build import build_quantizer
+from .quantizers.nsvq import hard_share_at
 from .quantizers.protocol import Quantizer, Usage
 from .structures import GEOMETRY_CHANNELS, LatentAction, PairTokens
 
@@ -94,8 +95,11 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         self.inverse_dynamics = InverseDynamics(config)
         # Vectors of one length: a codebook that starts on them stays on them, and cannot be outrun by growth.
         self.latent_norm = nn.RMSNorm(config.quantizer_dim, elementwise_affine=False)
-        self.quantizer: Quantizer = NSVQ(
-            codebook_size=config.codebook_size, dim=config.quantizer_dim, num_positions=config.code_seq_len
+        self.quantizer: Quantizer = build_quantizer(
+            config.quantizer,
+            codebook_size=config.codebook_size,
+            dim=config.quantizer_dim,
+            num_positions=config.code_seq_len,
         )
         self.forward_dynamics = ForwardDynamics(config)
 

@@ -1,21 +1,15 @@
 """The care of a codebook: where codes start, how they are counted, and how the unused come back."""
 
 import math
-from pathlib import Path
 
-import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.testing import assert_close
 
 from laq_model.quantizers.codebook import (
     NOISE_SHARE,
     REPLACEMENT_END,
     REPLACEMENT_PERIOD_STEPS,
-    USAGE_WINDOW_STEPS,
     Codebook,
-    hits_per_position,
     rows_of_data,
 )
 from laq_model.quantizers.nsvq import NSVQ
@@ -60,31 +54,6 @@ def test_codes_that_start_on_too_few_rows_are_still_different():
     codebook = build(codebook_size=64)
     codebook.start(torch.randn(6, 4, generator=seeded(1)), seeded(2))
     assert smallest_distance(codebook.codes.detach()) > 1e-3
-
-
-def test_hits_are_counted_per_code_and_position():
-    hits = hits_per_position(torch.tensor([[0, 2], [0, 2], [1, 2]]), codebook_size=4)
-    assert hits.tolist() == [[2, 1, 0, 0], [0, 0, 3, 0]]
-
-
-def test_usage_by_hand():
-    codebook = build()
-    codebook.count(torch.tensor([[0, 2], [1, 2], [0, 2], [1, 2]]))
-    usage = codebook.usage()
-    assert float(usage.used_fraction) == pytest.approx(3 / 8)
-    assert usage.position_perplexity.tolist() == pytest.approx([2.0, 1.0])
-    entropy = -(0.25 * math.log(0.25) * 2 + 0.5 * math.log(0.5))
-    assert float(usage.perplexity) == pytest.approx(math.exp(entropy))
-
-
-def test_usage_forgets_what_lies_behind_the_window():
-    codebook = build()
-    codebook.count(torch.tensor([[7, 7]]))
-    for _ in range(USAGE_WINDOW_STEPS - 1):
-        codebook.count(torch.tensor([[0, 0]]))
-    assert float(codebook.usage().used_fraction) == pytest.approx(2 / 8)
-    codebook.count(torch.tensor([[0, 0]]))
-    assert float(codebook.usage().used_fraction) == pytest.approx(1 / 8)
 
 
 def test_unused_codes_move_to_data_and_are_no_duplicates():
@@ -148,27 +117,6 @@ def test_resume_goes_on_with_the_same_bits():
     steps(second_half, 45, 70)
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, second_half.state_dict()[name]), name
-
-
-def _one_process(rank: int, store: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    quantizer = NSVQ(codebook_size=16, dim=4, num_positions=2)
-    for step in range(REPLACEMENT_PERIOD_STEPS):  # the processes see other data and other noise
-        x = rank * 3 + torch.randn(4, 2, 4, generator=seeded(10 * step + rank)) * 0.1
-        quantizer(x, generator=seeded(100 * step + rank), progress=0.1)
-    torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
-def test_all_processes_hold_one_codebook(tmp_path: Path):
-    mp.spawn(_one_process, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-    assert int(first["codebook.window_hits"].sum()) == 2 * REPLACEMENT_PERIOD_STEPS * 4 * 2
 
 
 def test_optimiser_steps_move_codes_by_the_gain():

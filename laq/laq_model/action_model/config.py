@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from ..errors import ConfigError
+from ..quantizers.build import Scheme
 from ..structures import GEOMETRY_CHANNELS
 
 MAX_CODE_SEQ_LEN = 16
@@ -49,8 +50,8 @@ class ConcertoLAQConfig:
     """Attention heads; they divide dim."""
     mlp_ratio: int = 4
     """Hidden width of a block's MLP, in multiples of dim."""
-    quantizer: Literal["nsvq"] = "nsvq"
-    """The bottleneck's scheme."""
+    quantizer: Scheme = "nsvq"
+    """The bottleneck's scheme: nsvq, or fsq or ema (extra [vq])."""
     quantizer_dim: int = 32
     """Dimensions of a code."""
     num_changed_tokens: int = 96
@@ -70,8 +71,10 @@ class ConcertoLAQConfig:
             raise ConfigError(f"code_seq_len must be 1 to {MAX_CODE_SEQ_LEN}, got {self.code_seq_len}")
         if self.dim % self.num_heads:
             raise ConfigError(f"num_heads must divide dim, got {self.num_heads} heads for dim {self.dim}")
-        if self.quantizer != "nsvq":
-            raise ConfigError(f"quantizer must be 'nsvq', got {self.quantizer!r}")
+        if self.quantizer not in get_args(Scheme):
+            raise ConfigError(
+                f"quantizer must be one of {', '.join(get_args(Scheme))}, got {self.quantizer!r}"
+            )
         if self.geometry_weight < 0:
             raise ConfigError(f"geometry_weight must not be negative, got {self.geometry_weight}")
 

@@ -1,8 +1,7 @@
-"""A table of codes and its care: where codes start, who uses them, and what becomes of the unused.
+"""A table of codes and its care: where codes start, and what becomes of the unused.
 
-Hits are counted per code (not per batch) and summed over all processes; whatever changes the table is
-decided by the first process and sent to the others, so every process holds the same codebook always. All
-state lives in buffers, so a resumed run goes on with the same bits.
+Whatever changes the table is decided by the first process and sent to the others, so every process holds the
+same codebook always. All state lives in buffers, so a resumed run goes on with the same bits.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .protocol import Usage
+from .usage import UsageWindow
 
-USAGE_WINDOW_STEPS = 64  # steps that "usage" looks back on
 REPLACEMENT_PERIOD_STEPS = 32  # a code is unused when it had no hit for this long
 REPLACEMENT_END = 0.75  # share of the training after which codes stay where they are
 NOISE_SHARE = 0.05  # noise beside a data row, as a share of the data's own spread
@@ -29,8 +27,6 @@ class Codebook(nn.Module):
     """
 
     is_started: Tensor
-    num_updates: Tensor
-    window_hits: Tensor
     period_hits: Tensor
 
     def __init__(self, *, codebook_size: int, dim: int, num_positions: int, learning_rate_gain: float):
@@ -38,10 +34,7 @@ class Codebook(nn.Module):
         self.learning_rate_gain = learning_rate_gain
         self.weight = nn.Parameter(torch.randn(codebook_size, dim) / learning_rate_gain)
         self.register_buffer("is_started", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
-        self.register_buffer(
-            "window_hits", torch.zeros(USAGE_WINDOW_STEPS, num_positions, codebook_size, dtype=torch.int32)
-        )
+        self.usage_window = UsageWindow(codebook_size=codebook_size, num_positions=num_positions)
         self.register_buffer("period_hits", torch.zeros(codebook_size, dtype=torch.int64))
 
     @property
@@ -61,12 +54,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def count(self, code_index: Int[Tensor, "batch positions"]) -> None:
         """Count one training step's hits, those of all processes."""
-        hits = hits_per_position(code_index, codebook_size=len(self.weight))
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(hits)
-        self.window_hits[self.num_updates % USAGE_WINDOW_STEPS] = hits.to(torch.int32)
-        self.period_hits += hits.sum(0)
-        self.num_updates += 1
+        self.period_hits += self.usage_window.count(code_index).sum(0)
 
     @torch.no_grad()
     def replace_unused(
@@ -78,7 +66,7 @@ class Codebook(nn.Module):
         progress: float,
     ) -> None:
         """At the end of a period, move unused codes to encoder outputs that have no code near them."""
-        if int(self.num_updates) % REPLACEMENT_PERIOD_STEPS:
+        if int(self.usage_window.num_updates) % REPLACEMENT_PERIOD_STEPS:
             return
         is_unused = self.period_hits == 0
         self.period_hits.zero_()
@@ -89,16 +77,6 @@ class Codebook(nn.Module):
         number_among_unused = (is_unused.cumsum(0) - 1).clamp(min=0)
         self.weight.copy_(torch.where(is_unused[:, None], candidates[number_among_unused], self.weight))
 
-    def usage(self) -> Usage:
-        """Of the last ``USAGE_WINDOW_STEPS`` training steps."""
-        by_position = self.window_hits.sum(0)
-        together = by_position.sum(0)
-        return Usage(
-            used_fraction=(together > 0).float().mean(),
-            perplexity=_perplexity(together),
-            position_perplexity=_perplexity(by_position),
-        )
-
 
 def nearest_code(
     x: Float[Tensor, "batch tokens dim"], codes: Float[Tensor, "codebook_size dim"]
@@ -106,15 +84,6 @@ def nearest_code(
     """Number of the code with the smallest Euclidean distance; of equals, the lowest."""
     squared_distance = codes.square().sum(-1) - 2 * x @ codes.T  # |x|² is the same for every code
     return squared_distance.argmin(-1)
-
-
-def hits_per_position(
-    code_index: Int[Tensor, "batch positions"], *, codebook_size: int
-) -> Int[Tensor, "positions codebook_size"]:
-    """How often each token position chose each code."""
-    num_positions = code_index.shape[1]
-    hits = torch.zeros(num_positions, codebook_size, dtype=torch.int64, device=code_index.device)
-    return hits.scatter_add_(1, code_index.T, torch.ones_like(code_index.T))
 
 
 def rows_of_data(
@@ -138,11 +107,6 @@ def rows_of_data(
     noise = torch.randn((num_rows, x.shape[1]), generator=generator, device=x.device, dtype=x.dtype)
     spread = x.std(dim=0, correction=0) if len(x) > 1 else x.abs().mean().expand(x.shape[1])
     return x[picked] + NOISE_SHARE * spread.clamp(min=1e-3) * noise
-
-
-def _perplexity(hits: Int[Tensor, "*positions codebook_size"]) -> Float[Tensor, "*positions"]:
-    share = hits.float() / hits.sum(-1, keepdim=True).clamp(min=1)
-    return torch.exp(-torch.xlogy(share, share).sum(-1))
 
 
 def _from_first_process(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:

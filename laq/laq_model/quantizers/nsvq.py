@@ -62,7 +62,9 @@ class NSVQ(nn.Module):
         if not self.training:
             code_index = nearest_code(x, self.codebook.codes)
             is_hard = torch.ones(len(x), dtype=torch.bool, device=x.device)
-            return Quantized(self.lookup(code_index), code_index, is_hard, {}, self.codebook.usage())
+            return Quantized(
+                self.lookup(code_index), code_index, is_hard, {}, self.codebook.usage_window.usage()
+            )
         rows = x.detach().flatten(0, 1)
         self.codebook.start(rows, generator)
         codes = self.codebook.codes
@@ -82,7 +84,7 @@ class NSVQ(nn.Module):
         self.codebook.replace_unused(
             rows, squared_error.detach().sum(-1).flatten(), generator=generator, progress=progress
         )
-        return Quantized(quantized, code_index, is_hard, loss_terms, self.codebook.usage())
+        return Quantized(quantized, code_index, is_hard, loss_terms, self.codebook.usage_window.usage())
 
     def nearest(self, x: Float[Tensor, "batch tokens dim"]) -> Int[Tensor, "batch tokens"]:
         """Number of the nearest code of each vector."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,6 +44,7 @@ class Quantized:
     usage: Usage
 
 
+@runtime_checkable
 class Quantizer(Protocol):
     """A trained bottleneck between vectors and code numbers."""
 
