@@ -32,6 +32,12 @@ COMMANDS = {
         "precompute",
         "encode every pair once, into a feature store",
     ),
+    "store verify": (
+        "feature_store.verify",
+        "VerifyConfig",
+        "verify",
+        "look for damaged, missing or foreign shards",
+    ),
     "label": ("labelling.label", "LabelConfig", "label", "write the action tokens of every pair to Parquet"),
     "evaluate": (
         "evaluation.evaluate",
