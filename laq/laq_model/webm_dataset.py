@@ -19,7 +19,7 @@ from .video.config import VideoDataConfig, worker_count
 from .video.decode import iterate_frames, read_frames
 from .video.index import VideoEntry, VideoIndex
 from .video.pairs import PairPlan, split_videos
-from .video.recorded_geometry import read_sensor
+from .video.recorded_views import read_sensor
 from .video.square import square_frame
 
 __all__ = ["PairBatch", "PairDataset", "VideoDataConfig", "all_pairs", "collate"]
@@ -46,11 +46,22 @@ class PairDataset:
     In training an index stands for a short stretch of a video, and (seed, epoch, index) decide where in it
     the pair starts. Held-out pairs are all there are, one at each possible start, the same in every epoch.
 
+    Args:
+        with_sensor: read depth and cameras where they were recorded; False spares the time if nobody looks.
+
     Raises:
         DatasetError: too few videos to have this side.
     """
 
-    def __init__(self, index: VideoIndex, config: VideoDataConfig, *, split: Split = "train", seed: int = 0):
+    def __init__(
+        self,
+        index: VideoIndex,
+        config: VideoDataConfig,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        with_sensor: bool = True,
+    ):
         if split not in ("train", "held_out"):
             raise ConfigError(f"split must be train or held_out, got {split!r}")
         train, held_out = split_videos((entry.name for entry in index.videos), config.held_out_fraction)
@@ -58,12 +69,13 @@ class PairDataset:
         self._videos = [entry for entry in index.videos if entry.name in chosen]
         if not self._videos:
             raise DatasetError(
-                f"{index.root} has {len(index.videos)} usable video of one episode; "
-                "training needs at least two, because one is held out"
+                f"{index.root} has usable videos of one episode only ({index.videos[0].name}); "
+                "at least two are needed, because training holds one out"
             )
         self._index = index
         self._config = config
         self._seed = seed
+        self._with_sensor = with_sensor
         self._is_train = split == "train"
         self._plan = PairPlan(
             [entry.num_frames - config.frame_offset for entry in self._videos],
@@ -85,7 +97,8 @@ class PairDataset:
         numbers = (start, start + self._config.frame_offset)
         frames = read_frames(self._index.path(entry), entry.frames, numbers)
         squares = [square_frame(rgb, self._config.frame_size) for rgb in frames]
-        return _pair(self._index, entry, self._config, numbers, squares)
+        sensor = _sensor(self._index, entry, self._config, numbers) if self._with_sensor else None
+        return _pair(entry, numbers, squares, sensor)
 
     def get_many(self, picks: Sequence[tuple[int, int]]) -> list[FramePair]:
         """The pairs of (epoch, index) picks, in their order, decoded by ``num_workers`` threads."""
@@ -137,17 +150,27 @@ def collate(pairs: Sequence[FramePair]) -> PairBatch:
 
 
 def all_pairs(
-    index: VideoIndex, entry: VideoEntry, config: VideoDataConfig, *, every_n: int = 1
+    index: VideoIndex,
+    entry: VideoEntry,
+    config: VideoDataConfig,
+    *,
+    every_n: int = 1,
+    first_pair: int = 0,
+    with_sensor: bool = True,
 ) -> Iterator[FramePair]:
     """Every pair of a video that starts at frame 0, every_n, 2 · every_n, ...; the video is decoded once.
+
+    The first ``first_pair`` of them are left out, without decoding the video from its start where seeking
+    works. ``with_sensor=False`` leaves recorded geometry unread.
 
     Raises:
         VideoReadError: a frame that the index promised cannot be decoded.
     """
     offset = config.frame_offset
     waiting: deque[tuple[int, np.ndarray]] = deque()  # frames whose partner is still to come
-    for number, rgb in iterate_frames(index.path(entry), entry.frames):
-        is_future = number >= offset and (number - offset) % every_n == 0
+    first = first_pair * every_n
+    for number, rgb in iterate_frames(index.path(entry), entry.frames, first=first):
+        is_future = number >= first + offset and (number - offset) % every_n == 0
         is_current = number % every_n == 0 and number + offset < entry.num_frames
         if not (is_current or is_future):
             continue
@@ -156,20 +179,25 @@ def all_pairs(
             waiting.append((number, square))
         if is_future:
             start, current = waiting.popleft()
-            yield _pair(index, entry, config, (start, number), [current, square])
+            sensor = _sensor(index, entry, config, (start, number)) if with_sensor else None
+            yield _pair(entry, (start, number), [current, square], sensor)
+
+
+def _sensor(
+    index: VideoIndex, entry: VideoEntry, config: VideoDataConfig, numbers: tuple[int, int]
+) -> DepthAndCameras | None:
+    if index.recorded is None:
+        return None
+    return read_sensor(index.recorded, entry.name, numbers, frame_size=config.frame_size)
 
 
 def _pair(
-    index: VideoIndex,
     entry: VideoEntry,
-    config: VideoDataConfig,
     numbers: tuple[int, int],
     squares: Sequence[UInt8[np.ndarray, "height width 3"]],
+    sensor: DepthAndCameras | None,
 ) -> FramePair:
     current, future = numbers
-    sensor = None
-    if index.recorded is not None:
-        sensor = read_sensor(index.recorded, entry.name, numbers, frame_size=config.frame_size)
     return FramePair(
         video=entry.name,
         current_index=current,

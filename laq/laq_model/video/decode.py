@@ -9,7 +9,7 @@ starts at the first frame and counts.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,32 +44,27 @@ def read_frames(
                 break
     for index in frame_indices:
         if index not in found:
-            raise VideoReadError(
-                f"{path}: frame {index} cannot be decoded, though the index knows it; "
-                "the file changed or the disk failed"
-            )
+            raise _broken_promise(path, index)
     return [found[index] for index in frame_indices]
 
 
 def iterate_frames(
-    path: str | Path, table: FrameTable
+    path: str | Path, table: FrameTable, *, first: int = 0
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-    """Every frame with its number, decoded once, in order.
+    """Every frame from number ``first`` on, with its number, decoded once, in order.
 
     Raises:
         VideoReadError: the file has fewer frames than its table promises.
     """
-    count = 0
-    for index, frame in _numbered_frames(path, table, first=0):
+    expected = first
+    for index, frame in _numbered_frames(path, table, first=first):
         if index == table.num_frames:
             break
-        yield index, to_rgb(frame, path)
-        count = index + 1
-    if count < table.num_frames:
-        raise VideoReadError(
-            f"{path}: frame {count} cannot be decoded, though the index knows {table.num_frames} frames; "
-            "the file changed or the disk failed"
-        )
+        if index == expected:
+            yield index, to_rgb(frame, path)
+            expected += 1
+    if expected < table.num_frames:
+        raise _broken_promise(path, expected)
 
 
 @contextmanager
@@ -80,41 +75,60 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
         VideoReadError: the file cannot be opened, or has no moving pictures.
     """
     try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+        # Tags in old code pages are no reason to refuse the pictures.
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
         raise VideoReadError(f"{path}: cannot be opened as a video ({_reason(error)})") from error
     with container:
         stream = container.streams.best("video")
         if stream is None:
             raise VideoReadError(f"{path}: holds no video stream")
-        stream.thread_type = "NONE"  # work is shared over files; threads inside one only add delay
+        # Work is shared over files: threads inside one only add delay.
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
         yield container, stream
 
 
 def decoded_frames(
-    container: av.container.InputContainer, stream: av.VideoStream, *, damage: list[str] | None = None
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    *,
+    faults: list[str] | None = None,
+    container_complaint: Callable[[], str] = lambda: "",
 ) -> Iterator[av.VideoFrame]:
-    """All sound frames from the container's place on; what is damaged is left out and told in ``damage``."""
-    complaints: list[str] = [] if damage is None else damage
+    """Sound frames from the container's place on, up to the first fault after them.
+
+    Pictures after a fault lean on what was lost, and decoders rarely say so; therefore none of them is
+    given. Faults before the first sound frame only delay it.
+
+    Args:
+        faults: takes what was wrong, in words.
+        container_complaint: says, after each packet, what the container's reader logged about it.
+    """
+    faults = [] if faults is None else faults
+    has_begun = False
     packets = container.demux(stream)
     while True:
+        num_faults = len(faults)
+        frames: list[av.VideoFrame] = []
         try:
             packet = next(packets)
+            if complaint := container_complaint() or ("a packet is cut" if packet.is_corrupt else ""):
+                faults.append(complaint)
+            if len(faults) == num_faults or packet.size == 0:  # the empty last packet asks for late frames
+                frames = packet.decode()
         except StopIteration:
             return
         except (av.error.FFmpegError, OSError) as error:
-            complaints.append(f"the file cannot be read to its end ({_reason(error)})")
-            return
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, ValueError) as error:
-            complaints.append(f"a packet cannot be decoded ({_reason(error)})")
-            continue
+            faults.append(_reason(error))
         for frame in frames:
             if frame.is_corrupt:
-                complaints.append("the decoder marks a frame as corrupt")
-            else:
-                yield frame
+                faults.append("a frame is marked as corrupt")
+                break
+            has_begun = True
+            yield frame
+        if has_begun and len(faults) > num_faults:
+            return
 
 
 def to_rgb(frame: av.VideoFrame, path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
@@ -145,7 +159,10 @@ def _numbered_frames(
     start = int(table.keyframes[place - 1]) if place else 0
     with open_video(path) as (container, stream):
         if start == 0:
-            yield from enumerate(decoded_frames(container, stream))
+            for number, frame in enumerate(decoded_frames(container, stream)):
+                if number < len(table.pts) and frame.pts != table.pts[number]:
+                    raise _broken_promise(path, number)
+                yield number, frame
             return
         container.seek(int(table.pts[start]), stream=stream)
         for frame in decoded_frames(container, stream):
@@ -155,6 +172,13 @@ def _numbered_frames(
             number = bisect_left(table.pts, frame.pts)
             if number < table.num_frames and table.pts[number] == frame.pts:
                 yield number, frame
+
+
+def _broken_promise(path: str | Path, frame_index: int) -> VideoReadError:
+    return VideoReadError(
+        f"{path}: frame {frame_index} cannot be decoded, though the index knows it; "
+        "the file changed since, or the disk failed"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,24 +12,24 @@ class FrameTable:
     """The frames of one video in presentation order, numbered from 0.
 
     Attributes:
-        num_frames: frames that the decoder really gave, undamaged.
+        num_frames: frames that the decoder gave before the first fault of the file.
         width: pixels of the first frame as a player shows it, after the rotation that the file asks for.
         height: likewise.
         pts: presentation time stamps in units of ``time_base``, strictly increasing; empty where the file
             has none that can be trusted.
         time_base: seconds.
         rate: frames a second that the file claims; times follow from it where ``pts`` is empty.
-        keyframes: frame numbers where decoding may start; only those at which it was tried.
-        damage: what could not be decoded, in words; empty for a sound file.
+        keyframes: numbers of frames, besides 0, at which decoding may start; each was tried.
+        damage: what is wrong with the file, in words; empty for a sound one.
     """
 
     num_frames: int
     width: int
     height: int
-    pts: Sequence[int]
+    pts: array
     time_base: Fraction
     rate: Fraction
-    keyframes: Sequence[int]
+    keyframes: array
     damage: str = ""
 
     def time_s(self, frame_index: int) -> float:

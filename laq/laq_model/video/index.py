@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -11,10 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import DatasetError, VideoReadError
+from ..errors import DatasetError
 from .config import VideoDataConfig, worker_count
 from .frame_table import FrameTable
-from .index_cache import DECODER, ScannedVideo, read_cache, write_cache
+from .index_cache import FileState, ScannedVideo, read_cache, write_cache
 from .listing import VideoListing, list_videos
 from .recorded_geometry import RecordedFolder, episode_name
 from .scan_workers import scan_videos
@@ -99,13 +98,13 @@ def build_index(config: VideoDataConfig) -> VideoIndex:
     listing = list_videos(config.data_dir, view=config.view)
     videos: list[VideoEntry] = []
     skipped: list[SkippedVideo] = []
-    with closing(_scan(listing, config)) as scanned_videos:
-        for name, scanned in scanned_videos:
-            reason = scanned.reason or _unfit(name, scanned.table, listing, config)
-            if scanned.table is None or reason:
+    with closing(_scanned_videos(listing, config)) as scanned:
+        for name, frames in scanned:
+            reason = frames if isinstance(frames, str) else _unfit(name, frames, listing, config)
+            if isinstance(frames, str) or reason:
                 skipped.append(SkippedVideo(name, reason))
             else:
-                videos.append(VideoEntry(name, scanned.table))
+                videos.append(VideoEntry(name, frames))
             if len(videos) == config.max_videos > 0:
                 break
     index = VideoIndex(
@@ -113,21 +112,24 @@ def build_index(config: VideoDataConfig) -> VideoIndex:
         videos=tuple(videos),
         skipped=tuple(skipped),
         recorded=listing.recorded,
-        remarks=(listing.remark,) if listing.remark else (),
+        remarks=listing.remarks,
     )
     if not videos:
         raise DatasetError(_nothing_left(index, config))
     return index
 
 
-def _scan(listing: VideoListing, config: VideoDataConfig) -> Generator[tuple[str, ScannedVideo], None, None]:
-    """Every video in order, from the cache or from its file; the cache is kept up to date on the way."""
+def _scanned_videos(
+    listing: VideoListing, config: VideoDataConfig
+) -> Generator[tuple[str, FrameTable | str], None, None]:
+    """Every video in order with its frames or why it has none; from the cache while the file is the same.
+
+    What could not be read is tried again each time: a disk or a decoder may have been to blame.
+    """
     cache = read_cache(listing.root)
-    stats = {name: _stat(listing.root / name) for name in listing.names}
+    states = {name: _state(listing.root / name) for name in listing.names}
     new = [
-        name
-        for name, stat in stats.items()
-        if stat is not None and not (name in cache and cache[name].is_of(stat))
+        name for name, state in states.items() if state and (name not in cache or cache[name].file != state)
     ]
     scans = scan_videos(
         [listing.root / name for name in new],
@@ -138,16 +140,21 @@ def _scan(listing: VideoListing, config: VideoDataConfig) -> Generator[tuple[str
     num_unsaved, last_save = 0, time.monotonic()
     progress = tqdm(total=len(new), desc="index", unit="video", leave=False, disable=None if new else True)
     try:
-        for name, stat in stats.items():
-            if stat is None:
-                yield name, ScannedVideo(0, 0, None, "the file is missing", DECODER)
-                continue
-            if name in is_new:
+        for name, state in states.items():
+            if state is None:
+                yield _printable(name), "the file is missing, or its name is not UTF-8"
+            elif name not in is_new:
+                yield name, cache[name].frames
+            else:
                 result = next(scans)
-                cache[name] = _scanned(result, stat, listing.root / name)
-                num_unsaved += 1
                 progress.update()
-            yield name, cache[name]
+                if isinstance(result, FrameTable):
+                    cache[name] = ScannedVideo(state, result)
+                    num_unsaved += 1
+                    yield name, result
+                else:
+                    # The name stands before the reason wherever it is printed.
+                    yield name, str(result).removeprefix(f"{listing.root / name}: ")
             if num_unsaved and time.monotonic() - last_save > SAVE_EVERY_S:
                 write_cache(listing.root, cache)
                 num_unsaved, last_save = 0, time.monotonic()
@@ -158,37 +165,33 @@ def _scan(listing: VideoListing, config: VideoDataConfig) -> Generator[tuple[str
             write_cache(listing.root, cache)
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _state(path: Path) -> FileState | None:
+    """The file's state, or None if there is no file that can be named in a cache and a table of results."""
     try:
-        return path.stat()
-    except OSError:
+        str(path).encode()
+        return FileState.of(path)
+    except (OSError, UnicodeEncodeError):
         return None
 
 
-def _scanned(result: FrameTable | VideoReadError, stat: os.stat_result, path: Path) -> ScannedVideo:
-    table = result if isinstance(result, FrameTable) else None
-    # The name stands before the reason wherever it is printed.
-    reason = str(result).removeprefix(f"{path}: ") if table is None else ""
-    return ScannedVideo(stat.st_size, stat.st_mtime_ns, table, reason, DECODER)
+def _printable(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
 
 
-def _unfit(name: str, table: FrameTable | None, listing: VideoListing, config: VideoDataConfig) -> str:
+def _unfit(name: str, frames: FrameTable, listing: VideoListing, config: VideoDataConfig) -> str:
     """Why a readable video cannot be used with these settings; empty if it can."""
-    if table is None:
-        return ""
+    damage = f"; {frames.damage}" if frames.damage else ""
     if listing.recorded:
         claimed = listing.recorded.num_frames[episode_name(name)]
-        if claimed != table.num_frames:
-            return f"index.json says {claimed} frames, {table.num_frames} can be decoded"
-        if table.width * listing.recorded.height != table.height * listing.recorded.width:
-            return (
-                f"{table.width}x{table.height} pixels, but index.json says "
-                f"{listing.recorded.width}x{listing.recorded.height}"
-            )
-    if table.num_frames <= config.frame_offset:
+        if claimed != frames.num_frames:
+            return f"index.json says {claimed} frames, {frames.num_frames} can be decoded{damage}"
+        height, width = listing.recorded.height, listing.recorded.width
+        if frames.width * height != frames.height * width:
+            return f"{frames.width}x{frames.height} pixels, but index.json says {width}x{height}"
+    if frames.num_frames <= config.frame_offset:
         return (
-            f"{_counted(table.num_frames, 'frame')}: a pair {config.frame_offset} frames apart "
-            f"needs {config.frame_offset + 1}"
+            f"{_counted(frames.num_frames, 'frame')}, but a pair {config.frame_offset} frames apart "
+            f"needs {config.frame_offset + 1}{damage}"
         )
     return ""
 

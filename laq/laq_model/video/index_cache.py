@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,14 +24,11 @@ from .frame_table import FrameTable
 
 FORMAT = "1"
 FILE_NAME = ".concerto-laq-index.parquet"
-DECODER = f"PyAV {av.__version__}"
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("size_bytes", pa.int64()),
         ("modified_ns", pa.int64()),
-        ("reason", pa.string()),
-        ("decoder", pa.string()),
         ("num_frames", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -44,42 +43,54 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class ScannedVideo:
-    """What a scan gave, and the state of the file that it was made of.
-
-    Attributes:
-        modified_ns: the file's modification time.
-        table: the frames, or None if the video is unreadable.
-        reason: why it is unreadable; empty otherwise.
-        decoder: the decoder's version. Another version may read what this one could not.
-    """
+class FileState:
+    """What changes when a file does."""
 
     size_bytes: int
     modified_ns: int
-    table: FrameTable | None
-    reason: str
-    decoder: str
 
-    def is_of(self, stat: os.stat_result) -> bool:
-        """Whether it still describes the file, and is worth believing."""
-        is_same_file = (self.size_bytes, self.modified_ns) == (stat.st_size, stat.st_mtime_ns)
-        return is_same_file and (self.table is not None or self.decoder == DECODER)
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """The file as it is now.
+
+        Raises:
+            OSError: there is none.
+        """
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class ScannedVideo:
+    """The frames of a video, and the state of the file in which they were found."""
+
+    file: FileState
+    frames: FrameTable
 
 
 def read_cache(root: Path) -> dict[str, ScannedVideo]:
-    """Everything cached for the folder; nothing if there is no cache that this version can read."""
-    for path in cache_paths(root):
+    """Everything cached for the folder; nothing if there is no cache that this version can read.
+
+    Where both places hold one, the newer file counts: the other is left from when that place could be
+    written.
+    """
+    found: dict[str, ScannedVideo] = {}
+    for path in sorted(filter(Path.is_file, cache_paths(root)), key=lambda path: path.stat().st_mtime_ns):
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException):
             continue  # a cache is only a memory: without it every video is decoded again
         if table.schema.equals(_SCHEMA) and (table.schema.metadata or {}).get(b"format") == FORMAT.encode():
-            return {row["name"]: _from_row(row) for row in table.to_pylist()}
-    return {}
+            found |= _to_videos(table)
+    return found
 
 
 def write_cache(root: Path, videos: Mapping[str, ScannedVideo]) -> Path | None:
-    """Write the cache whole, in the first place that can be written; gives it, or None if there is none."""
+    """Write the cache whole, in the first place that can be written; gives it, or None if there is none.
+
+    Videos that are gone are forgotten.
+    """
+    videos = {name: video for name, video in videos.items() if (root / name).exists()}
     table = pa.Table.from_pylist([_to_row(name, videos[name]) for name in sorted(videos)], schema=_SCHEMA)
     for path in cache_paths(root):
         try:
@@ -101,35 +112,38 @@ def write_cache(root: Path, videos: Mapping[str, ScannedVideo]) -> Path | None:
 def cache_paths(root: Path) -> list[Path]:
     """Where the folder's cache may lie, best first."""
     digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return [root / FILE_NAME, home / "concerto-laq" / f"index-{digest}.parquet"]
 
 
 def _to_row(name: str, video: ScannedVideo) -> dict[str, object]:
-    row: dict[str, object] = {
-        "name": name,
-        "size_bytes": video.size_bytes,
-        "modified_ns": video.modified_ns,
-        "reason": video.reason,
-        "decoder": video.decoder,
+    arrays = {name: np.asarray(getattr(video.frames, name)) for name in ("pts", "keyframes")}
+    fractions = {name: str(getattr(video.frames, name)) for name in ("time_base", "rate")}
+    return {"name": name, **vars(video.file), **vars(video.frames), **arrays, **fractions}
+
+
+def _to_videos(table: pa.Table) -> dict[str, ScannedVideo]:
+    # A million frames as Python's numbers would fill the memory, so time stamps stay packed.
+    stamps = table["pts"].combine_chunks()
+    values, ends = stamps.values.to_numpy(zero_copy_only=False), stamps.offsets.to_numpy()
+    rows = table.drop_columns(["pts"]).to_pylist()
+    return {
+        row["name"]: _to_video(row, array("q", values[first:end].tobytes()))
+        for row, first, end in zip(rows, ends[:-1], ends[1:], strict=True)
     }
-    if video.table is not None:
-        row |= vars(video.table)
-        row |= {"time_base": str(video.table.time_base), "rate": str(video.table.rate)}
-    return row
 
 
-def _from_row(row: dict) -> ScannedVideo:
-    table = None
-    if row["num_frames"] is not None:
-        table = FrameTable(
+def _to_video(row: dict[str, Any], pts: array) -> ScannedVideo:
+    return ScannedVideo(
+        file=FileState(row["size_bytes"], row["modified_ns"]),
+        frames=FrameTable(
             num_frames=row["num_frames"],
             width=row["width"],
             height=row["height"],
-            pts=row["pts"],
+            pts=pts,
             time_base=Fraction(row["time_base"]),
             rate=Fraction(row["rate"]),
-            keyframes=row["keyframes"],
+            keyframes=array("q", row["keyframes"]),
             damage=row["damage"],
-        )
-    return ScannedVideo(row["size_bytes"], row["modified_ns"], table, row["reason"], row["decoder"])
+        ),
+    )

@@ -24,13 +24,13 @@ class VideoListing:
     Attributes:
         names: paths relative to the folder, with forward slashes.
         recorded: what index.json says, for a folder in the recorded layout.
-        remark: what of the settings does not apply, in words; usually empty.
+        remarks: what was left out or does not apply, in words.
     """
 
     root: Path
     names: tuple[str, ...]
     recorded: RecordedFolder | None = None
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def list_videos(data_dir: str | Path, *, view: str = "") -> VideoListing:
@@ -53,27 +53,26 @@ def list_videos(data_dir: str | Path, *, view: str = "") -> VideoListing:
         raise DatasetError(
             f"{root} holds no videos; looked in it and its subfolders for {' '.join(sorted(VIDEO_SUFFIXES))}"
         )
-    return VideoListing(
-        root, names, remark=f"a plain folder has no views, so {view!r} is ignored" if view else ""
-    )
+    remark = f"a plain folder has no views: --view {view} does not apply"
+    return VideoListing(root, names, remarks=(remark,) if view else ())
 
 
 def _list_recorded(recorded: RecordedFolder, view: str) -> VideoListing:
-    """Videos of the episodes of index.json; the views of an episode stay together."""
-    views = [view] if view else list(recorded.views)
-    if not set(views) <= set(recorded.views):
-        raise DatasetError(
-            f"{recorded.data_dir} has no view {view!r}; it has {', '.join(recorded.views) or 'none'}"
-        )
-    names = []
-    for episode in recorded.num_frames:
-        for one_view in views:
-            names.append(f"videos/{one_view}/{episode}.webm")
+    """Videos of the episodes of index.json, with the views of an episode side by side."""
+    folder = recorded.data_dir
+    if view and view not in recorded.views:
+        raise DatasetError(f"{folder} has no view {view!r}; it has {', '.join(recorded.views) or 'none'}")
+    views = [view] if view else recorded.views
+    names = tuple(f"videos/{view}/{episode}.webm" for episode in recorded.num_frames for view in views)
     if not names:
-        raise DatasetError(
-            f"{recorded.data_dir}: index.json names no episodes, or there is no folder videos/VIEW"
-        )
-    return VideoListing(recorded.data_dir, tuple(names), recorded)
+        raise DatasetError(f"{folder}: index.json names no episodes, or there is no folder videos/VIEW")
+    present = {f"videos/{name}" for name in _video_files(folder / "videos")}
+    num_others = len(
+        present
+        - {f"videos/{view}/{episode}.webm" for episode in recorded.num_frames for view in recorded.views}
+    )
+    remark = f"{num_others} videos that index.json does not name are left out"
+    return VideoListing(folder, names, recorded, remarks=(remark,) if num_others else ())
 
 
 def _video_files(root: Path) -> Iterator[str]:

@@ -9,12 +9,16 @@ are kept.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import av
+import av.logging
 import numpy as np
 
 from ..errors import VideoReadError
@@ -28,46 +32,73 @@ FRAMES_COMPARED = 4
 
 
 def scan_video(path: str | Path, *, on_frame: Callable[[], None] = lambda: None) -> FrameTable:
-    """Decode every frame of the file; ``on_frame`` is called after each.
+    """Decode the file's frames up to its first fault; ``on_frame`` is called after each.
+
+    It listens to FFmpeg's log, which is one for the whole process: run it where nothing else decodes.
 
     Raises:
         VideoReadError: the file cannot be opened, or no frame of it decoded.
     """
-    damage: list[str] = []
-    time_stamps: list[int | None] = []
-    keyframes: list[int] = []
-    digests: dict[int, int] = {}
-    width = height = 0
-    with open_video(path) as (container, stream):
-        for number, frame in enumerate(decoded_frames(container, stream, damage=damage)):
-            if number == 0:
+    faults: list[str] = []
+    frames: list[_SeenFrame] = []
+    has_complained = False  # about a frame that is used
+    with listening_to_decoder() as log, open_video(path) as (container, stream):
+        log.clear()  # complaints about headers are common and do no harm
+        reader = container.format.name
+        for frame in decoded_frames(
+            container, stream, faults=faults, container_complaint=lambda: _complaint_of(log, reader)
+        ):
+            if not frames:
                 height, width = to_rgb(frame, path).shape[:2]
-            time_stamps.append(frame.pts)
-            if frame.key_frame:
-                keyframes.append(number)
-            if keyframes and number - keyframes[-1] < FRAMES_COMPARED:
-                digests[number] = picture_digest(frame)
+            last_keyframe = len(frames) if frame.key_frame else frames[-1].last_keyframe if frames else 0
+            is_compared = len(frames) - last_keyframe < FRAMES_COMPARED
+            frames.append(
+                _SeenFrame(frame.pts, last_keyframe, picture_digest(frame) if is_compared else None)
+            )
             on_frame()
+            has_complained = has_complained or bool(log)
+        has_complained = has_complained or bool(log and not faults)
+        complaint = _complaint_of(log)
         time_base = Fraction(stream.time_base or 1)
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    if not time_stamps:
-        raise VideoReadError(f"{path}: no frame can be decoded ({damage[0] if damage else 'it has none'})")
-    pts = _trusted(time_stamps)
+    if not frames:
+        raise VideoReadError(f"{path}: no frame can be decoded ({faults[0] if faults else 'it has none'})")
+    pts = _trusted([frame.pts for frame in frames])
     if not pts and not rate:
         raise VideoReadError(f"{path}: has neither usable time stamps nor a frame rate")
+    # A decoder that complains may show other pictures after a seek than in a run from the start.
+    can_seek = pts and not has_complained
     return FrameTable(
-        num_frames=len(time_stamps),
+        num_frames=len(frames),
         width=width,
         height=height,
         pts=pts,
         time_base=time_base,
         rate=Fraction(rate or 1),
-        # After damage the decoder's memory differs between a seek and a run from the start.
-        keyframes=_where_seeking_works(path, pts, _thinned(keyframes), digests, on_frame)
-        if pts and not damage
-        else [],
-        damage=_summed_up(damage),
+        keyframes=_where_seeking_works(path, pts, frames, on_frame) if can_seek else array("q"),
+        damage=_in_words(len(frames), faults, complaint),
     )
+
+
+@dataclass(frozen=True)
+class _SeenFrame:
+    pts: int | None
+    last_keyframe: int
+    digest: int | None
+
+
+@contextmanager
+def listening_to_decoder() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg reports as errors: (level, who, message); the list grows while frames are decoded."""
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as log:
+            yield log
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
 
 
 def picture_digest(frame: av.VideoFrame) -> int:
@@ -77,31 +108,22 @@ def picture_digest(frame: av.VideoFrame) -> int:
     return zlib.crc32(rows[: frame.height, : frame.width].tobytes())
 
 
-def _trusted(time_stamps: Sequence[int | None]) -> list[int]:
+def _trusted(time_stamps: Sequence[int | None]) -> array:
     """The time stamps, or nothing if some are missing or out of order (AVI with B-frames, raw streams)."""
-    known = [stamp for stamp in time_stamps if stamp is not None]
+    known = array("q", [stamp for stamp in time_stamps if stamp is not None])
     is_increasing = all(a < b for a, b in pairwise(known))
-    return known if len(known) == len(time_stamps) and is_increasing else []
-
-
-def _thinned(keyframes: list[int]) -> list[int]:
-    """Keyframes at least ``KEYFRAME_SPACING`` apart; the start needs no seek, so it is never among them."""
-    kept = [0]
-    for keyframe in keyframes:
-        if keyframe - kept[-1] >= KEYFRAME_SPACING:
-            kept.append(keyframe)
-    return kept[1:]
+    return known if len(known) == len(time_stamps) and is_increasing else array("q")
 
 
 def _where_seeking_works(
-    path: str | Path, pts: list[int], tried: list[int], digests: dict[int, int], on_frame: Callable[[], None]
-) -> list[int]:
+    path: str | Path, pts: Sequence[int], frames: Sequence[_SeenFrame], on_frame: Callable[[], None]
+) -> array:
     """The keyframes after which decoding gives, frame by frame, the pictures of a run from the start."""
-    working = []
-    number_of = {stamp: number for number, stamp in enumerate(pts)}
+    working = array("q")
     with open_video(path) as (container, stream):
-        for keyframe in tried:
-            expected = [n for n in range(keyframe, keyframe + FRAMES_COMPARED) if n in digests]
+        for keyframe in _thinned(frames):
+            compared = range(keyframe, min(keyframe + FRAMES_COMPARED, len(frames)))
+            expected = [(pts[number], frames[number].digest) for number in compared]
             got = []
             try:
                 container.seek(pts[keyframe], stream=stream)
@@ -109,17 +131,32 @@ def _where_seeking_works(
                 continue
             for frame in decoded_frames(container, stream):
                 on_frame()
-                number = number_of.get(frame.pts)
-                if number is not None and number >= keyframe:
-                    got.append((number, picture_digest(frame)))
+                if frame.pts is not None and frame.pts >= pts[keyframe]:
+                    got.append((frame.pts, picture_digest(frame)))
                 if len(got) == len(expected):
                     break
-            if got == [(number, digests[number]) for number in expected]:
+            if got == expected:
                 working.append(keyframe)
     return working
 
 
-def _summed_up(damage: list[str]) -> str:
-    if len(damage) < 2:
-        return "".join(damage)
-    return f"{damage[0]}, and {len(damage) - 1} more faults"
+def _thinned(frames: Sequence[_SeenFrame]) -> list[int]:
+    """Keyframes ``KEYFRAME_SPACING`` apart or more; the start needs no seek, so it is never among them."""
+    kept = [0]
+    for keyframe in sorted({frame.last_keyframe for frame in frames}):
+        if keyframe - kept[-1] >= KEYFRAME_SPACING:
+            kept.append(keyframe)
+    return kept[1:]
+
+
+def _complaint_of(log: Sequence[tuple[int, str, str]], who: str = "") -> str:
+    """The first error that was logged, by one reporter or any; empty if there is none."""
+    return next((f"{name}: {text.strip()}" for _, name, text in log if who in ("", name)), "")
+
+
+def _in_words(num_frames: int, faults: Sequence[str], complaint: str) -> str:
+    if faults:
+        detail = f"; {complaint}" if complaint not in ("", faults[-1]) else ""
+        sound = "frame is" if num_frames == 1 else f"{num_frames} frames are"
+        return f"only the first {sound} sound ({faults[-1]}{detail})"
+    return f"the decoder complains ({complaint})" if complaint else ""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,6 +66,18 @@ def scan_videos(
         threads.shutdown()
         for worker in pool:
             worker.end()
+
+
+def scan_one_video(path: str | Path, *, patience_s: float = 60.0) -> FrameTable:
+    """The frame table of one video.
+
+    Raises:
+        VideoReadError: it cannot be opened or decoded.
+    """
+    (result,) = scan_videos([Path(path)], workers=1, patience_s=patience_s)
+    if isinstance(result, VideoReadError):
+        raise result
+    return result
 
 
 class _Worker:
@@ -135,12 +148,15 @@ def _start_process() -> subprocess.Popen[str]:
 
 
 def _to_json(table: FrameTable) -> dict[str, Any]:
-    return {**vars(table), "time_base": str(table.time_base), "rate": str(table.rate)}
+    arrays = {name: getattr(table, name).tolist() for name in ("pts", "keyframes")}
+    fractions = {name: str(getattr(table, name)) for name in ("time_base", "rate")}
+    return {**vars(table), **arrays, **fractions}
 
 
 def _from_json(values: dict[str, Any]) -> FrameTable:
-    values = {**values, "time_base": Fraction(values["time_base"]), "rate": Fraction(values["rate"])}
-    return FrameTable(**values)
+    arrays = {name: array("q", values[name]) for name in ("pts", "keyframes")}
+    fractions = {name: Fraction(values[name]) for name in ("time_base", "rate")}
+    return FrameTable(**{**values, **arrays, **fractions})
 
 
 def _serve() -> None:
