@@ -76,7 +76,7 @@ def test_every_parameter_that_is_read_gets_a_gradient_and_the_loss_falls(folder)
         training_step(model, batch, optimizers=optimizers, config=config, step=step)["total"]
         for step in range(25)
     ]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # DINOv2's mask token takes no part.
     assert without == ["network.aggregator.patch_embed.mask_token"]
@@ -118,6 +118,17 @@ def test_a_run_resumes_where_it_stopped(folder, micro):
     assert 0 <= figures["delta_1.25"] <= 1
     file = read_weights(folder / "parts" / "vggt_tiny.safetensors")
     load_official_weights(build_vggt(file.config), file.tensors)
+
+
+def test_a_run_starts_from_the_weights_it_is_given(folder, micro):
+    given = new_network(MICRO_NETWORK, seed=5)
+    path = folder / "given.safetensors"
+    save_network(path, given.state_dict(), config=MICRO_NETWORK, provenance={})
+    # So small a rate leaves the weights where they were, up to float16.
+    train(config_of(folder, start_from=str(path), num_steps=1, learning_rate=1e-9))
+    saved = read_weights(folder / "run" / "vggt_tiny.safetensors").tensors
+    for name, value in given.state_dict().items():
+        assert_close(saved[name].float(), value.half().float(), rtol=1e-3, atol=1e-6)
 
 
 def test_resume_without_a_state_is_an_error(folder, micro):

@@ -7,7 +7,15 @@ from torch.testing import assert_close
 
 from laq_model.errors import DatasetError
 from laq_model.geometry.unproject import unproject_depth
-from laq_model.pretraining.training_scenes import TrainingScenes, change_colors, mirror_scenes
+from laq_model.pretraining.training_scenes import (
+    SceneBatch,
+    TrainingScenes,
+    change_colors,
+    draw_turns,
+    mirror_scenes,
+    turn_cameras,
+)
+from laq_model.structures import DepthAndCameras
 
 
 def write_shard(
@@ -74,6 +82,54 @@ def test_mirrored_scene_is_the_mirrored_world(folder):
     assert_close(mirrored[1], points[1])
     rotation = turned.recorded.cam_from_world[..., :3]
     assert_close(torch.linalg.det(rotation), torch.ones(2, 2))
+
+
+def test_turned_cameras_see_the_same_world():
+    # A wall at z = 2 m whose red is its world x: the world point behind a pixel tells its colour.
+    size, middle = 56, 27.5
+    intrinsics = torch.tensor([[60.0, 0, middle], [0, 60, middle], [0, 0, 1]]).expand(1, 2, 3, 3)
+    depth = torch.full((1, 2, size, size), 2.0)
+    camera = torch.eye(3, 4).expand(1, 2, 3, 4)
+    x = unproject_depth(depth, intrinsics, camera)[..., 0]
+    recorded = DepthAndCameras(
+        depth=depth,
+        confidence=torch.ones_like(depth),
+        intrinsics=intrinsics,
+        cam_from_world=camera,
+        world_up=torch.tensor([[0.0, 0, 1]]),
+        is_metric=True,
+    )
+    batch = SceneBatch((x / 4 + 0.5)[:, :, None].expand(-1, -1, 3, -1, -1), recorded)
+    angle = torch.tensor(0.05)
+    turn = torch.eye(3).repeat(1, 2, 1, 1)
+    turn[0, 1, 0, 0] = turn[0, 1, 2, 2] = angle.cos()
+    turn[0, 1, 0, 2], turn[0, 1, 2, 0] = angle.sin(), -angle.sin()
+    turned = turn_cameras(batch, torch.tensor([1.3]), turn)
+    world = unproject_depth(turned.recorded.depth, turned.recorded.intrinsics, turned.recorded.cam_from_world)
+    assert_close(world[..., 2], depth, rtol=0, atol=1e-4)
+    # Colours are between two pixels' at the border of the picture only: nothing there was outside.
+    assert_close(turned.frames[:, :, 0], world[..., 0] / 4 + 0.5, rtol=0, atol=1e-4)
+    # The second camera looks 0.05 rad to the left of the first one, whose middle it sees to its right.
+    assert float(world[0, 1, 28, 28, 0] - world[0, 0, 28, 28, 0]) == pytest.approx(-0.1, abs=0.01)
+
+
+def test_no_turn_and_no_zoom_change_nothing(folder):
+    batch = TrainingScenes(folder).read(np.array([1]), np.array([[0, 1]]))
+    same = turn_cameras(batch, torch.ones(1), torch.eye(3).expand(1, 2, 3, 3))
+    assert_close(same.frames, batch.frames, rtol=0, atol=1e-4)
+    assert torch.equal(same.recorded.depth, batch.recorded.depth)
+
+
+def test_turns_are_drawn_for_about_half_and_stay_within_the_room():
+    zoom, rotation = draw_turns(200, 2, torch.Generator().manual_seed(0))
+    is_turned = zoom > 1
+    assert 70 < int(is_turned.sum()) < 130
+    assert float(zoom.max()) <= 1.3
+    assert torch.equal(rotation[~is_turned], torch.eye(3).expand(int((~is_turned).sum()), 2, 3, 3))
+    assert_close(rotation @ rotation.mT, torch.eye(3).expand(200, 2, 3, 3))
+    # No axis turns by more than 0.25 · 0.3 rad, three of them together by at most √3 times that.
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    assert float(cosine.min()) > np.cos(0.075 * 3**0.5) - 1e-6
 
 
 def test_colours_change_and_stay_in_range():

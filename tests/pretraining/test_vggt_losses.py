@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from laq_model.pretraining.matching import match_target
 from laq_model.pretraining.vggt_losses import (
     CONFIDENCE_ALPHA,
     FAR_M,
@@ -114,6 +115,7 @@ def test_true_answer_costs_nothing():
         torch.ones_like(target.depth),
         target.pose_enc,
         target.ego_flow[:, :, 1::2, 1::2],
+        match_target(target.ego_flow, grid=(2, 2))[0].clamp(min=1e-30).log(),
         target=target,
         weights=VGGTLossWeights(),
     )
@@ -129,13 +131,14 @@ def test_total_is_the_weighted_sum():
         torch.full_like(target.depth, 2.0),
         target.pose_enc + 0.1,
         target.ego_flow[:, :, 1::2, 1::2],
+        match_target(target.ego_flow, grid=(2, 2))[0].clamp(min=1e-30).log(),
         target=target,
         weights=weights,
     )
     total = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")
     assert_close(terms["total"], total)
     assert_close(terms["depth"], torch.tensor(0.1))
-    assert_close(terms["camera"], torch.tensor(0.1 * 11.5))  # the weights of the nine numbers add up to 11.5
+    assert_close(terms["camera"], torch.tensor(0.1 * 44.5))  # the weights of the nine numbers add up to 44.5
 
 
 def test_point_loss_of_a_shifted_camera():

@@ -8,6 +8,7 @@ from laq_model.pretraining.vggt_metrics import (
     depth_metrics,
     mean_of,
     plane_of_each_view,
+    true_rotation_deg,
 )
 from laq_model.structures import DepthAndCameras
 
@@ -58,6 +59,28 @@ def test_camera_figures_by_hand():
     assert figures["translation_cm"] == pytest.approx(14.142, abs=1e-3)
     assert figures["translation_direction_deg"] == pytest.approx(90, abs=1e-3)
     assert figures["focal_rel"] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_medians_count_moving_cameras_only():
+    cam = torch.eye(3, 4).repeat(4, 2, 1, 1)
+    cam[1:, 1, 0, 3] = 0.1
+    found = cam.clone()
+    # The first camera stands still and is off by far; the others' directions are off by 0, 45 and 90 degrees.
+    found[:, 1, :, 3] = torch.tensor([[9.0, 9, 9], [0.1, 0, 0], [0.1, 0.1, 0], [0, 0.1, 0]])
+    angle = torch.tensor(0.2)
+    turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+    cam[3, 1, :2, :2] = turn
+    recorded = scene(torch.ones(4, 2, 2, 2), cam)
+    figures = camera_metrics(found, recorded.intrinsics, recorded)
+    assert figures["translation_direction_deg_median"] == pytest.approx(45, abs=1e-3)
+    assert figures["moving_rotation_deg"] == pytest.approx(11.459 / 3, abs=1e-2)
+    assert figures["moving_rotation_deg_median"] == pytest.approx(0, abs=0.1)
+    assert figures["true_rotation_deg_median"] == pytest.approx(0, abs=0.1)
+
+
+def test_angle_of_a_quarter_turn():
+    quarter = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]])
+    assert_close(true_rotation_deg(quarter), torch.tensor([90.0]))
 
 
 def test_plane_predictor_finds_a_plane():

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..errors import ConfigError, LAQError
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..structures import DepthAndCameras
-from ..vggt import VGGT, VGGTOutput, build_vggt
+from ..vggt import VGGT, VGGTOutput, build_vggt, load_official_weights
+from ..weights import read_weights
+from .matching import GuidedAttention
 from .muon import Muon
 from .run_state import (
     AverageWeights,
@@ -40,7 +42,6 @@ from .vggt_metrics import (
     align_scale,
     camera_metrics,
     depth_metrics,
-    mean_of,
     plane_of_each_view,
     world_error_cm,
 )
@@ -83,6 +84,8 @@ class TinyVGGTConfig:
     """Folder of the run: state, metrics and the network."""
     resume: bool = False
     """Go on from the state in the output folder."""
+    start_from: str = ""
+    """Weights file to start from instead of random weights; a resumed run no longer needs it."""
     num_steps: int = 6000
     """Optimiser steps in all."""
     warmup_steps: int = 100
@@ -127,19 +130,25 @@ class VGGTInTraining(nn.Module):
         self.flow = nn.Linear(2 * network.config.embed_dim, 2)
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)
+        self._attention = GuidedAttention(network)
         self._layers: dict[int, Tensor] = {}
         network.aggregator.register_forward_hook(lambda module, inputs, layers: self._layers.update(layers))
 
     def forward(
         self, frames: Float[Tensor, "scenes views 3 height width"]
-    ) -> tuple[VGGTOutput, Float[Tensor, "scenes views rows columns 2"]]:
-        """What VGGT says, and the flow."""
+    ) -> tuple[
+        VGGTOutput,
+        Float[Tensor, "scenes views rows columns 2"],
+        Float[Tensor, "scenes views patches patches_of_first"],
+    ]:
+        """What VGGT says, the flow, and the logarithm of the guided attention."""
         out = self.network(frames)
         config = self.network.config
         patches = self._layers[max(0, config.depth - 2)][:, :, 1 + config.num_register_tokens :]
         self._layers.clear()
-        flow = self.flow(patches).float()
-        return out, flow.unflatten(2, (-1, frames.shape[-1] // config.patch_size))
+        grid = (frames.shape[-2] // config.patch_size, frames.shape[-1] // config.patch_size)
+        flow = self.flow(patches).float().unflatten(2, grid)
+        return out, flow, self._attention.take(views=frames.shape[1], grid=grid)
 
 
 def new_network(config: dict[str, Any], seed: int) -> VGGT:
@@ -159,7 +168,10 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
     held_out = TrainingScenes(config.scenes, held_out=True)
-    model = VGGTInTraining(new_network(TINY_NETWORK, config.seed))
+    network = new_network(TINY_NETWORK, config.seed)
+    if config.start_from and not config.resume:
+        load_official_weights(network, read_weights(config.start_from).tensors)
+    model = VGGTInTraining(network)
     model.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AverageWeights(model.network, config.average_decay)
     optimizers = build_optimizers(model, config)
@@ -236,12 +248,13 @@ def training_step(
         group["lr"] = config.learning_rate * share
     # On CPUs the fused attention's backward pass in bfloat16 takes four times as long as plain products.
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        out, flow = model(batch.frames)
+        out, flow, log_attention = model(batch.frames)
     terms = vggt_loss(
         out.depth.float(),
         out.depth_conf.float(),
         out.pose_enc.float(),
         flow,
+        log_attention,
         target=scene_target(batch.recorded),
         weights=config.loss,
     )
@@ -265,24 +278,37 @@ def evaluate(
     network: VGGT, scenes: TrainingScenes, *, num_clips: int, num_views: int = 2, batch_clips: int = 16
 ) -> dict[str, float]:
     """Figures on clips never trained on, beside the plane predictor's, for the first views of each."""
-    results = []
+    predictions, truths = [], []
     for clips, views in held_out_views(
         scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
     ):
         batch = scenes.read(clips, views)
-        predicted = predict_geometry(network, batch.frames)
-        metres = align_scale(predicted.depth, batch.recorded.depth)
-        depth_m = predicted.depth * metres[:, None, None, None]
-        cam = predicted.cam_from_world
-        cam = torch.cat([cam[..., :3], cam[..., 3:] * metres[:, None, None, None]], dim=-1)
-        plane = depth_metrics(plane_of_each_view(batch.recorded.depth), batch.recorded)
-        results.append(
-            depth_metrics(depth_m, batch.recorded)
-            | camera_metrics(cam, predicted.intrinsics, batch.recorded)
-            | world_error_cm(depth_m, cam, predicted.intrinsics, batch.recorded)
-            | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
-        )
-    return mean_of(results)
+        predictions.append(predict_geometry(network, batch.frames))
+        truths.append(batch.recorded)
+    predicted, recorded = join_scenes(predictions), join_scenes(truths)
+    metres = align_scale(predicted.depth, recorded.depth)
+    depth_m = predicted.depth * metres[:, None, None, None]
+    cam = predicted.cam_from_world
+    cam = torch.cat([cam[..., :3], cam[..., 3:] * metres[:, None, None, None]], dim=-1)
+    plane = depth_metrics(plane_of_each_view(recorded.depth), recorded)
+    return (
+        depth_metrics(depth_m, recorded)
+        | camera_metrics(cam, predicted.intrinsics, recorded)
+        | world_error_cm(depth_m, cam, predicted.intrinsics, recorded)
+        | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
+    )
+
+
+def join_scenes(parts: Sequence[DepthAndCameras]) -> DepthAndCameras:
+    """The scenes of several batches in one."""
+    return DepthAndCameras(
+        depth=torch.cat([part.depth for part in parts]),
+        confidence=torch.cat([part.confidence for part in parts]),
+        intrinsics=torch.cat([part.intrinsics for part in parts]),
+        cam_from_world=torch.cat([part.cam_from_world for part in parts]),
+        world_up=torch.cat([part.world_up for part in parts]),
+        is_metric=all(part.is_metric for part in parts),
+    )
 
 
 def held_out_views(

@@ -1,4 +1,4 @@
-"""Rendered clips with known depth and cameras: read from shards, drawn by (seed, step), with changed colours.
+"""Rendered clips with known depth and cameras: read from shards, drawn by (seed, step), and changed.
 
 A folder holds, for each shard number: ``rgb_XXXX.npy`` uint8 [clips, views, height, width, 3],
 ``depth_XXXX.npy`` uint16 millimetres along the optical axis [clips, views, height, width] (0: none), and
@@ -24,6 +24,8 @@ from ..structures import DepthAndCameras
 
 HELD_OUT_PREFIX = "heldout_"
 METRES_PER_MILLIMETRE = 1e-3
+MAX_ZOOM = 0.3  # beyond 1, of a turned camera
+TURN_RAD_PER_ZOOM = 0.25  # about each axis: a zoom of 1.3 leaves room for five degrees at 50 degrees of view
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ class TrainingScenes:
     def draw(self, *, num_frames: int, num_views: int, seed: int, step: int) -> SceneBatch:
         """A training batch of about ``num_frames`` frames: the same for the same seed and step.
 
-        Views come in random order, so any of them may be the first; half the scenes are mirrored and all get
-        new colours, with the same change for the views of a scene and a little noise of each frame's own.
+        Views come in random order, so any of them may be the first; half the scenes are mirrored, half
+        have their cameras turned and zoomed, and all get new colours, with the same change for the views of a
+        scene and a little noise of each frame's own.
         """
         rng = np.random.default_rng([seed, step])
         clips = rng.integers(len(self), size=max(1, num_frames // num_views))
@@ -100,6 +103,8 @@ class TrainingScenes:
         batch = self.read(clips, views)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         batch = mirror_scenes(batch, torch.rand(len(clips), generator=generator) < 0.5)
+        zoom, rotation = draw_turns(len(clips), num_views, generator)
+        batch = turn_cameras(batch, zoom, rotation)
         return replace(batch, frames=change_colors(batch.frames, generator))
 
 
@@ -129,6 +134,56 @@ def mirror_scenes(batch: SceneBatch, is_mirrored: torch.Tensor) -> SceneBatch:
             intrinsics=choose(intrinsics, recorded.intrinsics),
             cam_from_world=choose(cam_from_world, recorded.cam_from_world),
             world_up=choose(recorded.world_up * mirror, recorded.world_up),
+        ),
+    )
+
+
+def draw_turns(
+    scenes: int, views: int, generator: torch.Generator
+) -> tuple[Float[Tensor, " scenes"], Float[Tensor, "scenes views 3 3"]]:
+    """A zoom for half the scenes, and for each view a turn that the zoom leaves room for."""
+    is_turned = torch.rand(scenes, generator=generator) < 0.5
+    room = MAX_ZOOM * torch.rand(scenes, generator=generator) * is_turned
+    angle = (2 * torch.rand(scenes, views, 3, generator=generator) - 1) * TURN_RAD_PER_ZOOM
+    angle = angle * room[:, None, None]
+    x, y, z = angle.unbind(dim=-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    return 1 + room, torch.linalg.matrix_exp(cross)
+
+
+def turn_cameras(
+    batch: SceneBatch, zoom: Float[Tensor, " scenes"], rotation: Float[Tensor, "scenes views 3 3"]
+) -> SceneBatch:
+    """Turn each camera about its own centre and lengthen its lens: exact, since no view point changes.
+
+    With K' the longer lens, the pixel p' shows what p = K Rᵀ K'⁻¹ p' showed, and its depth is that of p over
+    the third component of Rᵀ K'⁻¹ p'. Depth is the nearest pixel's; what lies outside repeats the border.
+    """
+    recorded = batch.recorded
+    height, width = recorded.depth.shape[-2:]
+    lens = torch.ones_like(recorded.intrinsics)
+    lens[..., 0, 0] = lens[..., 1, 1] = zoom[:, None]
+    intrinsics = recorded.intrinsics * lens
+    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixel = torch.stack([u, v, torch.ones_like(u)], dim=-1).float()
+    old_ray = torch.einsum("bsji,bsjk,hwk->bshwi", rotation, torch.linalg.inv(intrinsics), pixel)
+    seen = torch.einsum("bsij,bshwj->bshwi", recorded.intrinsics, old_ray)
+    place = (seen[..., :2] / seen[..., 2:] + 0.5) * seen.new_tensor([2 / width, 2 / height]) - 1
+    place = rearrange(place, "b s h w two -> (b s) h w two")
+
+    def sample(maps: Tensor, mode: str) -> Tensor:
+        flat = F.grid_sample(maps.flatten(0, 1), place, mode=mode, padding_mode="border", align_corners=False)
+        return flat.unflatten(0, maps.shape[:2])
+
+    return SceneBatch(
+        frames=sample(batch.frames, "bilinear"),
+        recorded=replace(
+            recorded,
+            depth=sample(recorded.depth[:, :, None], "nearest")[:, :, 0] / old_ray[..., 2],
+            confidence=sample(recorded.confidence[:, :, None], "nearest")[:, :, 0],
+            intrinsics=intrinsics,
+            cam_from_world=rotation @ recorded.cam_from_world,
         ),
     )
 

@@ -9,7 +9,8 @@ Departures, each for a network that must learn in an hour on a CPU:
 - Confidence learns from the error without weighing it: else the network soon gives up on the hand, which is
   hard, for the table, which is easy.
 - Matching between views is taught by a small extra output, as by VGGT's tracking head: for each patch of a
-  later view, where the first camera sees the same static point. Poses alone do not teach it in an hour.
+  later view, where the first camera sees the same static point; and by telling attention where to look
+  (``matching``). Poses alone do not teach it in an hour.
 - Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
   the true change. A moving hand is a change, a wavering background is none.
 - Differences are absolute (L1) instead of Euclidean, and relative to the true depth: the room behind the
@@ -29,13 +30,14 @@ from torch import Tensor
 from ..geometry.cameras import decode_pose_encoding, encode_pose, relative_to_first
 from ..geometry.unproject import unproject_depth
 from ..structures import DepthAndCameras
+from .matching import match_loss
 
 MIN_FIELD_OF_VIEW_RAD = 0.1  # below, the focal length of an untrained camera head explodes
 CONFIDENCE_ALPHA = 0.2  # the reward for confidence, times its logarithm; VGGT's own value
 FAR_M = 8.0  # how far a pixel without depth is taken to be: the renderer's reach
-# Of translation, quaternion xyzw, field of view. Between frames a camera turns by a few degrees, a hundredth
-# in a quaternion's numbers, while the field of view is off by a tenth.
-POSE_WEIGHTS = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 0.25, 0.25)
+# Of translation, quaternion xyzw, field of view. Between frames a camera moves by a few hundredths of a
+# scene unit and turns by a degree, a hundredth in a quaternion's numbers; the view angle is off by a tenth.
+POSE_WEIGHTS = (4.0, 4.0, 4.0, 8.0, 8.0, 8.0, 8.0, 0.25, 0.25)
 STILL_CAMERA_TOLERANCE = 1e-4  # metres and rotation matrix entries
 
 
@@ -76,6 +78,8 @@ class VGGTLossWeights:
     """The pose encoding; VGGT's own value."""
     flow: float = 5.0
     """Where the first camera sees a patch of a later view."""
+    match: float = 0.3
+    """What the guided attention head looks at."""
     point: float = 1.0
     """Points through predicted depth and predicted cameras."""
 
@@ -124,6 +128,7 @@ def vggt_loss(
     depth_conf: Float[Tensor, "scenes views height width"],
     pose_enc: Float[Tensor, "scenes views 9"],
     patch_flow: Float[Tensor, "scenes views rows columns 2"],
+    log_attention: Float[Tensor, "scenes views patches patches_of_first"],
     *,
     target: SceneTarget,
     weights: VGGTLossWeights,
@@ -137,6 +142,7 @@ def vggt_loss(
         "confidence": confidence_loss(error.detach(), depth_conf),
         "camera": camera_loss(pose_enc, target.pose_enc),
         "flow": flow_loss(patch_flow, target.ego_flow),
+        "match": match_loss(log_attention, target.ego_flow, grid=(patch_flow.shape[2], patch_flow.shape[3])),
         "point": point_loss(depth, pose_enc, target=target),
     }
     total = sum((getattr(weights, name) * term for name, term in terms.items()), torch.zeros(()))

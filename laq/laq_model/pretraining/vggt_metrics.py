@@ -81,13 +81,22 @@ def camera_metrics(
         "rotation_deg": _mean(rotation_deg, everywhere),
         "translation_cm": 100 * _mean(offset, everywhere),
         "translation_direction_deg": _mean(direction_deg, has_parallax),
+        "translation_direction_deg_median": _median(direction_deg, has_parallax),
         "still_rotation_deg": _mean(rotation_deg, ~has_parallax),
         "still_translation_cm": 100 * _mean(offset, ~has_parallax),
         "moving_rotation_deg": _mean(rotation_deg, has_parallax),
+        "moving_rotation_deg_median": _median(rotation_deg, has_parallax),
+        "true_rotation_deg_median": _median(true_rotation_deg(true[..., :3]), has_parallax),
         "moving_translation_cm": 100 * _mean(offset, has_parallax),
         "true_translation_cm": 100 * _mean(true[..., 3].norm(dim=-1), has_parallax),
         "focal_rel": _mean((focal / true_focal - 1).abs(), torch.ones_like(focal, dtype=torch.bool)),
     }
+
+
+def true_rotation_deg(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, " *batch"]:
+    """Angle of each rotation: what a predictor that never turns is off by."""
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - 1) / 2
+    return torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
 
 
 def world_error_cm(
@@ -145,3 +154,9 @@ def mean_of(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _mean(value: Tensor, is_counted: Tensor) -> float:
     """Mean over what counts; NaN where nothing does."""
     return float(value[is_counted].double().mean())
+
+
+def _median(value: Tensor, is_counted: Tensor) -> float:
+    """Median over what counts (the lower of two middles); NaN where nothing does."""
+    counted = value[is_counted]
+    return float(counted.median()) if len(counted) else float("nan")
