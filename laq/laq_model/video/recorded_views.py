@@ -47,19 +47,22 @@ def read_sensor(
                 f"{folder.data_dir}: {what} of {video} has {found} frames, "
                 f"index.json says {folder.num_frames[episode]}"
             )
-    reduction = _reduction(depth_mm.shape[1:], folder, video)
-    side = min(folder.height, folder.width)
-    rows = _square_pixels(folder.height, side, reduction, frame_size)
-    columns = _square_pixels(folder.width, side, reduction, frame_size)
+    extents = (folder.height, folder.width)
+    stored = depth_mm.shape[1:]
+    if not all(stored) or abs(stored[1] - stored[0] * folder.width / folder.height) >= 1:
+        raise DatasetError(
+            f"{folder.data_dir}: depth of {video} is {stored[1]}x{stored[0]} pixels, another shape than "
+            f"the {folder.width}x{folder.height} image of index.json (docs/data-formats.md)"
+        )
+    rows, columns = (
+        _pick(pixels, image_px=extent, side_px=min(extents), frame_size=frame_size)
+        for pixels, extent in zip(stored, extents, strict=True)
+    )
     chosen = list(frame_indices)
     depth = torch.from_numpy(depth_mm[chosen][:, rows.as_slice, columns.as_slice].astype(np.float32))
     depth *= METRES_PER_MILLIMETRE
-    # Picked pixel i is the recorded image's pixel first + i · step, so u becomes (u − first) / step, exactly.
-    first = np.array([columns.first_px, rows.first_px])
-    step = np.array([columns.step_px, rows.step_px])
-    intrinsics = cameras.intrinsics.copy()
-    intrinsics[:2, 2] -= first
-    intrinsics[:2] /= step[:, None]
+    intrinsics = np.diag([columns.scale, rows.scale, 1.0]) @ cameras.intrinsics
+    intrinsics[:2, 2] += (columns.shift, rows.shift)
     return DepthAndCameras(
         depth=depth[None],
         confidence=(depth > 0).float()[None],
@@ -71,44 +74,27 @@ def read_sensor(
 
 
 @dataclass(frozen=True)
-class _PickedPixels:
-    """Rows or columns of a depth map that are used, and where they lie in the recorded image.
-
-    Attributes:
-        as_slice: in the depth map.
-        first_px: the first one, in pixels of the recorded image.
-        step_px: distance of neighbours, in pixels of the recorded image.
-    """
+class _Picked:
+    """Rows or columns of a depth map that are used; the image's u becomes ``scale`` · u + ``shift``."""
 
     as_slice: slice
-    first_px: int
-    step_px: int
+    scale: float
+    shift: float
 
 
-def _square_pixels(extent: int, side: int, reduction: int, frame_size: int) -> _PickedPixels:
-    """The stored pixels along one axis that lie in the middle ``side`` pixels of ``extent``."""
-    start = (extent - side) // 2
-    # Ceiling division: the first block whose kept pixel does not lie before the crop.
-    first = -((reduction // 2 - start) // reduction)
-    count = side // reduction
-    # Fewer pixels only where whole blocks of them fill the square, so that its border stays the border.
-    thinning = max(n for n in range(1, max(1, count // frame_size) + 1) if count % n == 0)
-    begin = first + thinning // 2
-    return _PickedPixels(
-        as_slice=slice(begin, first + count, thinning),
-        first_px=begin * reduction + reduction // 2,
-        step_px=thinning * reduction,
-    )
+def _pick(pixels: int, *, image_px: int, side_px: int, frame_size: int) -> _Picked:
+    """The depth pixels of one axis in the middle ``side_px`` of ``image_px``; the map covers the whole image.
 
-
-def _reduction(stored: Sequence[int], folder: RecordedFolder, video: str) -> int:
-    """How many pixels of the recorded image one depth pixel stands for, in each direction."""
-    extents = (folder.height, folder.width)
-    for reduction in range(1, min(extents) + 1):
-        if tuple(stored) == tuple(len(range(reduction // 2, extent, reduction)) for extent in extents):
-            return reduction
-    raise DatasetError(
-        f"{folder.data_dir}: depth of {video} has {stored[0]}x{stored[1]} pixels; expected "
-        f"{folder.height}x{folder.width} as index.json says, or the middle one of every r pixels "
-        "in both directions (docs/data-formats.md)"
+    Fewer pixels only where whole blocks of them fill the square, so that its border stays the border.
+    """
+    scale = pixels / image_px
+    first = round((image_px - side_px) // 2 * scale)
+    count = round(side_px * scale)
+    step = max(n for n in range(1, max(1, count // frame_size) + 1) if count % n == 0)
+    begin = first + step // 2
+    # The map's own pixel is (u + 0.5) · scale − 0.5 (docs/conventions.md); every step-th is picked.
+    return _Picked(
+        as_slice=slice(begin, first + count, step),
+        scale=scale / step,
+        shift=(0.5 * scale - 0.5 - begin) / step,
     )
