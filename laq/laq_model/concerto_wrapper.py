@@ -35,7 +35,7 @@ from .pointcloud.filtering import keep_points
 from .pointcloud.patch_pooling import pool_globally, pool_patches
 from .pointcloud.scale import fit_scene_box, to_level
 from .pointcloud.token_selection import select_tokens
-from .published_weights import find_concerto_weights
+from .published_weights import find_concerto_weights, licence_of
 from .structures import FREE, OCCUPIED, UNKNOWN, DepthAndCameras, PairTokens, PointCloud
 from .weights import read_weights
 
@@ -399,6 +399,8 @@ def build_point_network(
 ) -> ptv3.PointTransformerV3:
     """The point encoder that ``config`` names, with memory for one network and little more.
 
+    Prints the licence of the weights.
+
     Raises:
         WeightsError: weights are missing (the message says how to give them), damaged or of another network.
     """
@@ -411,6 +413,8 @@ def build_point_network(
         network = ptv3.build_ptv3(file.config)
     network.to_empty(device=device)
     ptv3.load_official_weights(network, file.tensors)
+    model, given = config.concerto_model, config.concerto_weights
+    print(licence_of(model, network="concerto", file=given, stated=file.licence))
     return network
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
-from ..published_weights import find_vggt_weights
+from ..published_weights import find_vggt_weights, licence_of
 from ..structures import DepthAndCameras
 from ..vggt import VGGT, build_vggt, load_official_weights
 from ..vggt.depth_head import FRAMES_PER_CHUNK
@@ -128,6 +128,8 @@ def resolve_dtype(name: str, device: torch.device) -> str:
 def build_vggt_source(settings: SourceSettings) -> VGGTSource:
     """Find and open the weights that ``settings`` name, with memory for one network and little more.
 
+    Prints the licence of the weights.
+
     Raises:
         WeightsError: weights are missing (the message says how to give them), damaged or of another network.
     """
@@ -139,6 +141,7 @@ def build_vggt_source(settings: SourceSettings) -> VGGTSource:
         network.shorten_aggregator(dtype)
     network.to_empty(device=settings.device)
     load_official_weights(network, file.tensors)
+    print(licence_of(settings.model, network="vggt", file=settings.weights, stated=file.licence))
     return VGGTSource(
         network.requires_grad_(False).eval(),
         context=settings.context,
