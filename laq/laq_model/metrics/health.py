@@ -23,6 +23,7 @@ LEARNED_BY = 0.1  # share of the training after which copying must be beaten
 HARD_BY = 0.5  # share of the training after which the predictor must read the codes alone
 LARGE_GAP = 0.1  # of the training error
 MOST_PAIRS = 0.5
+IDLE_LOOKS = 3  # at one step a batch of still pairs may leave something idle
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Health:
         hard_code_gap: (error with hard codes − error with what training saw) / the latter, on the same pairs.
         num_duplicates: codes that have the same place as another (see ``count_duplicates``).
         identical_token_fraction: share of pairs all of whose tokens are one code.
-        idle_parameters: trainable parameters that the last step gave no gradient.
+        idle_parameters: trainable parameters that the step before the look gave no gradient.
     """
 
     progress: float
@@ -65,7 +66,7 @@ def find_warnings(history: Sequence[Health]) -> dict[str, str]:
         "leak": _leak(now),
         "duplicates": _duplicates(now),
         "identical_tokens": _identical_tokens(now),
-        "idle_parameters": _idle_parameters(now),
+        "idle_parameters": _idle_parameters(history[-IDLE_LOOKS:]),
     }
     return {kind: text for kind, text in found.items() if text}
 
@@ -193,8 +194,11 @@ def _identical_tokens(now: Health) -> str:
     )
 
 
-def _idle_parameters(now: Health) -> str:
-    if not now.idle_parameters:
+def _idle_parameters(recent: Sequence[Health]) -> str:
+    idle = [
+        name for name in recent[-1].idle_parameters if all(name in look.idle_parameters for look in recent)
+    ]
+    if not idle:
         return ""
-    names, more = ", ".join(now.idle_parameters[:3]), len(now.idle_parameters) - 3
+    names, more = ", ".join(idle[:3]), len(idle) - 3
     return f"no gradient reaches {names}" + (f" and {more} more parameters" if more > 0 else "")

@@ -6,6 +6,7 @@ import torch
 
 from ..concerto_laq import ConcertoLAQ
 from ..metrics.codebook import code_usage
+from ..metrics.health import identical_token_fraction
 from .pair_source import PairSource, spread_indices
 
 
@@ -13,7 +14,10 @@ from .pair_source import PairSource, spread_indices
 def evaluate_held_out(
     model: ConcertoLAQ, source: PairSource, *, limit: int, batch_size: int
 ) -> dict[str, float]:
-    """Copy ratio, used codes and perplexity over at most ``limit`` held-out pairs, evenly spread."""
+    """Copy ratio and use of the codes over at most ``limit`` held-out pairs, evenly spread.
+
+    ``perplexity`` is of all token positions together, ``perplexity.0`` and so on of each.
+    """
     was_training = model.training
     model.eval()
     indices = list(spread_indices(source.num_held_out, limit))
@@ -26,9 +30,13 @@ def evaluate_held_out(
         copy_error += float(out.copy_loss) * len(pairs.feat)
         codes.append(out.code_index)
     model.train(was_training)
-    usage = code_usage(torch.cat(codes), codebook_size=model.config.codebook_size)
+    all_codes = torch.cat(codes)
+    usage = code_usage(all_codes, codebook_size=model.config.codebook_size)
     return {
         "copy_ratio_hard": error / max(copy_error, 1e-12),
         "codes_used_fraction": usage.used_fraction,
         "perplexity": usage.perplexity,
+        **{f"perplexity.{place}": value for place, value in enumerate(usage.position_perplexity)},
+        "identical_token_fraction": identical_token_fraction(all_codes),
+        "num_pairs": len(all_codes),
     }

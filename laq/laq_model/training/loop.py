@@ -19,10 +19,10 @@ from ..concerto_laq import ConcertoLAQ, feature_statistics
 from ..concerto_wrapper import build_encoder
 from ..errors import ConfigError, RunError
 from ..feature_store import FeatureStore
-from ..published_weights import licence_of
 from ..video.index import build_index
 from ..webm_dataset import PairDataset
 from .config import TrainConfig, as_json, differences
+from .health_watch import HealthWatch
 from .held_out import evaluate_held_out
 from .optimizer import build_optimizer, learning_rate_at
 from .pair_source import PairSource, StorePairs, VideoPairs, picks_of_step
@@ -81,6 +81,7 @@ def run_steps(
     last = config.optimization.num_steps
     own: ConcertoLAQ = accelerator.unwrap_model(model)
     held_out: dict[str, float] = {}
+    watch = HealthWatch()
     for step in range(first_step, last):
         losses = take_step(config, source, accelerator, model, optimizer, step=step)
         log.step(step + 1, losses)
@@ -90,6 +91,8 @@ def run_steps(
                 own, source, limit=config.logging.eval_pairs, batch_size=config.optimization.batch_size
             )
             log.evaluation(step + 1, held_out)
+            for kind, text in watch.look(own, losses, held_out, progress=(step + 1) / last).items():
+                log.warning(step + 1, kind, text)
         if is_last or (step + 1) % config.logging.save_every == 0:
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
@@ -173,19 +176,9 @@ def build_source(config: TrainConfig, device: torch.device) -> tuple[PairSource,
     index = build_index(config.data)
     print(index.summary())
     encoder = build_encoder(config.encoder, device=device)
-    print_licences(config)
     train_set = PairDataset(index, config.data, split="train", seed=config.optimization.seed)
     held_out_set = PairDataset(index, config.data, split="held_out", seed=config.optimization.seed)
     return VideoPairs(train_set, held_out_set, encoder, device), encoder.feature_channels
-
-
-def print_licences(config: TrainConfig) -> None:
-    """One line for each set of weights in use."""
-    models = [config.encoder.concerto_model]
-    if config.encoder.geometry == "vggt":
-        models.insert(0, config.encoder.vggt_model)
-    for line in dict.fromkeys(licence_of(model) for model in models):
-        print(line)
 
 
 def refuse_taken_folder(config: TrainConfig) -> None:

@@ -49,6 +49,12 @@ class RunLog:
         if self._is_main:
             self._bar.write(f"step {step}: held-out " + readable(metrics))
 
+    def warning(self, step: int, kind: str, text: str) -> None:
+        """Say a trouble, and write a row of it."""
+        if self._is_main:
+            self._run.append_metrics({"step": step, "kind": "warning", "warning": kind, "text": text})
+            self._bar.write(f"step {step}: warning: {text}")
+
     def summary(self, held_out: dict[str, float]) -> None:
         """The last word of a run."""
         self._bar.close()
