@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..batch_rows import uniform_rows
 from ..structures import GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
 
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
@@ -98,7 +99,8 @@ def choose_task(
         is_random: draw anew from ``generator``; otherwise the draw follows from the places alone.
     """
     if is_random:
-        order = torch.rand(places.is_seen.shape, generator=generator, device=places.is_seen.device)
+        shape = tuple(places.is_seen.shape)
+        order = uniform_rows(shape, generator=generator, device=places.is_seen.device)
     else:
         order = place_order(places.position)
     num_changed = round(CHANGED_QUERY_SHARE * num_query)

@@ -1,7 +1,8 @@
 """A table of codes and its care: where codes start, and what becomes of the unused.
 
-Whatever changes the table is decided by the first process and sent to the others, so every process holds the
-same codebook always. All state lives in buffers, so a resumed run goes on with the same bits.
+Whatever changes the table is drawn from the vectors of all processes, decided by the first and sent to the
+others, so every process holds the same codebook always. All state lives in buffers, so a resumed run goes on
+with the same bits.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..batch_rows import rows_of_all_processes
 from .usage import UsageWindow
 
 REPLACEMENT_PERIOD_STEPS = 32  # a code is unused when it had no hit for this long
@@ -47,6 +49,7 @@ class Codebook(nn.Module):
         """Once, before the first use: every code becomes an encoder output plus visible noise."""
         if bool(self.is_started):
             return
+        x = rows_of_all_processes(x)
         rows = rows_of_data(x, len(self.weight), weight=torch.ones_like(x[:, 0]), generator=generator)
         self.weight.copy_(_from_first_process(rows) / self.learning_rate_gain)
         self.is_started.fill_(True)
@@ -72,6 +75,7 @@ class Codebook(nn.Module):
         self.period_hits.zero_()
         if progress >= REPLACEMENT_END:
             return
+        x, squared_error = rows_of_all_processes(x), rows_of_all_processes(squared_error)
         candidates = rows_of_data(x, len(self.weight), weight=squared_error, generator=generator)
         candidates = _from_first_process(candidates) / self.learning_rate_gain
         number_among_unused = (is_unused.cumsum(0) - 1).clamp(min=0)

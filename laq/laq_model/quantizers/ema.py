@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
+from ..batch_rows import rows_of_all_processes
 from .codebook import nearest_code
 from .protocol import Quantized
 from .usage import UsageWindow
@@ -92,7 +93,7 @@ class EMAVQ(nn.Module):
     @torch.no_grad()
     def _learn(self, rows: Float[Tensor, "rows dim"], generator: torch.Generator | None) -> None:
         """Collect vectors; once they are enough, move the codes (the first time, make them)."""
-        rows = _of_all_processes(rows)
+        rows = rows_of_all_processes(rows)
         num_before = int(self.num_collected)
         num_now = num_before + len(rows)
         if num_now < len(self.collected):
@@ -106,14 +107,6 @@ class EMAVQ(nn.Module):
         if dist.is_available() and dist.is_initialized():
             for buffer in self.averages.buffers():
                 dist.broadcast(buffer, src=0)
-
-
-def _of_all_processes(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "all_rows dim"]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return rows
-    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, rows.contiguous())
-    return torch.cat(gathered)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..batch_rows import normal_rows, uniform_rows
 from .codebook import Codebook, nearest_code
 from .protocol import Quantized
 
@@ -71,7 +72,7 @@ class NSVQ(nn.Module):
         code_index = nearest_code(x.detach(), codes.detach())
         chosen = codes[code_index]
         squared_error = (x - chosen).square()
-        uniform = torch.rand(len(x), generator=generator, device=x.device)
+        uniform = uniform_rows((len(x),), generator=generator, device=x.device)
         is_hard = uniform < hard_share
         soft = substitute_noise(x, chosen, generator=generator)
         hard = x + (chosen - x).detach()
@@ -102,7 +103,7 @@ def substitute_noise(
 
     Gradients reach x, and through the length also the code.
     """
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    noise = normal_rows(tuple(x.shape), generator=generator, device=x.device, dtype=x.dtype)
     direction = noise / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     # The small constant keeps the gradient of the length finite where x is its own code.
     length = ((x - code).square().sum(-1, keepdim=True) + 1e-12).sqrt()
