@@ -18,7 +18,7 @@ CONFIG = ConcertoLAQConfig(
     predictor_depth=1,
 )
 SOUND = {
-    "num_pairs": 100,
+    "num_pairs": 100.0,
     "perplexity.0": 9.0,
     "perplexity.1": 8.0,
     "copy_ratio_hard": 0.4,

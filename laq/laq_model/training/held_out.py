@@ -38,5 +38,5 @@ def evaluate_held_out(
         "perplexity": usage.perplexity,
         **{f"perplexity.{place}": value for place, value in enumerate(usage.position_perplexity)},
         "identical_token_fraction": identical_token_fraction(all_codes),
-        "num_pairs": len(all_codes),
+        "num_pairs": float(len(all_codes)),
     }
