@@ -20,6 +20,8 @@ from jaxtyping import UInt8
 from ..errors import VideoReadError
 from .frame_table import FrameTable
 
+CUT_PACKET = "a packet is cut"
+
 
 def read_frames(
     path: str | Path, table: FrameTable, frame_indices: Sequence[int]
@@ -113,7 +115,7 @@ def decoded_frames(
         frames: list[av.VideoFrame] = []
         try:
             packet = next(packets)
-            if complaint := container_complaint() or ("a packet is cut" if packet.is_corrupt else ""):
+            if complaint := container_complaint() or (CUT_PACKET if packet.is_corrupt else ""):
                 faults.append(complaint)
             if len(faults) == num_faults or packet.size == 0:  # the empty last packet asks for late frames
                 frames = packet.decode()

@@ -1,9 +1,9 @@
 """Decode a whole video once: how many frames it truly has, when they are shown, and where one may seek.
 
-A container's own count and duration can be wrong, and counting packets is no better: VP8 stores invisible
-frames, and a damaged packet counts like a sound one. So every frame is decoded (not converted: that is the
-dearer part). Then seeking is tried at keyframes all along the video; only those that give the same pictures
-are kept.
+A container's own count and duration can be wrong, and a damaged packet counts like a sound one. So every
+frame is decoded (not converted: that is the dearer part). Then seeking is tried at keyframes all along the
+video; only those that give the same pictures are kept. What no decoder notices, a scan cannot know either:
+VP8 and VP9 make some picture of any bytes inside a frame.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import av.logging
 import numpy as np
 
 from ..errors import VideoReadError
-from .decode import decoded_frames, open_video, to_rgb
+from .decode import CUT_PACKET, decoded_frames, open_video, to_rgb
 from .frame_table import FrameTable
 
 # Keyframes closer than this to the last one are left out: a reader decodes so few frames quickly.
 KEYFRAME_SPACING = 16
 # Pictures compared after each seek: enough to see frames that lean on something before the keyframe.
 FRAMES_COMPARED = 4
+# What FFmpeg logs where a file simply stops.
+CUT_OFF = "File ended prematurely"
 
 
 def scan_video(path: str | Path, *, on_frame: Callable[[], None] = lambda: None) -> FrameTable:
@@ -50,17 +52,15 @@ def scan_video(path: str | Path, *, on_frame: Callable[[], None] = lambda: None)
         ):
             if not frames:
                 height, width = to_rgb(frame, path).shape[:2]
-            last_keyframe = len(frames) if frame.key_frame else frames[-1].last_keyframe if frames else 0
-            is_compared = len(frames) - last_keyframe < FRAMES_COMPARED
-            frames.append(
-                _SeenFrame(frame.pts, last_keyframe, picture_digest(frame) if is_compared else None)
-            )
-            on_frame()
+            frames.append(_seen(frame, frames))
             has_complained = has_complained or bool(log)
+            on_frame()
         has_complained = has_complained or bool(log and not faults)
         complaint = _complaint_of(log)
         time_base = Fraction(stream.time_base or 1)
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    if faults and not faults[-1].endswith((CUT_OFF, CUT_PACKET)):
+        frames = frames[:-1]  # the damaged bytes may begin in the packet before, where nothing noticed them
     if not frames:
         raise VideoReadError(f"{path}: no frame can be decoded ({faults[0] if faults else 'it has none'})")
     pts = _trusted([frame.pts for frame in frames])
@@ -82,9 +82,18 @@ def scan_video(path: str | Path, *, on_frame: Callable[[], None] = lambda: None)
 
 @dataclass(frozen=True)
 class _SeenFrame:
+    """A frame of a scan: its time stamp, the number of the last keyframe, and a digest soon after that."""
+
     pts: int | None
     last_keyframe: int
     digest: int | None
+
+
+def _seen(frame: av.VideoFrame, before: Sequence[_SeenFrame]) -> _SeenFrame:
+    number = len(before)
+    last_keyframe = number if frame.key_frame or not before else before[-1].last_keyframe
+    is_compared = number - last_keyframe < FRAMES_COMPARED
+    return _SeenFrame(frame.pts, last_keyframe, picture_digest(frame) if is_compared else None)
 
 
 @contextmanager
