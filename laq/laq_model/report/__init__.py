@@ -1,0 +1,1 @@
+"""Results to files on disk: clouds, pictures, curves, one page."""
