@@ -144,8 +144,9 @@ def _from_hub(repository: str, names: Sequence[str], *, flag: str) -> Path:
                 wanted = " or ".join(names) if reason == ABSENT else name
                 raise WeightsError(
                     f"{wanted} of {repository} is not on this machine and could not be fetched: {reason}. "
-                    f"Three ways: fetch it where there is network access (`hf download {repository} {name}`), pass "
-                    f"{flag} FILE, or use the embedded networks with --preset tiny"
+                    "Three ways: fetch it where there is network access "
+                    f"(`hf download {repository} {name}`), pass {flag} FILE, or use the embedded networks "
+                    "with --preset tiny"
                 ) from error
     raise AssertionError("a repository is asked for at least one file")
 

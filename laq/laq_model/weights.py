@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .errors import WeightsError
 
 INDEX_SUFFIX = ".safetensors.index.json"
+GIT_LFS_START = b"version https://git-lfs"
 # Both formats are mapped into memory, and what was read stays resident until the file is closed: it is closed
 # and opened again each time that so much was read.
 MAPPED_BYTES = 256 * 2**20
@@ -142,7 +143,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     """Open ``.safetensors``, its ``.safetensors.index.json``, or a ``.pt`` / ``.pth`` archive of tensors.
 
     A torch archive holds a state dict, or {config, state_dict}, or {model: state dict}. A safetensors file
-    may carry its configuration as JSON under the metadata key ``config``. A file is known by its content.
+    may carry its configuration as JSON under the metadata key ``config``.
 
     Raises:
         WeightsError: the file is missing, truncated, not a weights file, or needs pickle to open.
@@ -153,12 +154,12 @@ def read_weights(path: str | Path) -> WeightsFile:
     if path.name.endswith(INDEX_SUFFIX):
         return _open_shards(path)
     with path.open("rb") as file:
-        head = file.read(9)
-    if head.startswith(b"version h"):
+        is_pointer = file.read(len(GIT_LFS_START)) == GIT_LFS_START
+    if is_pointer:
         raise WeightsError(
             f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it is from"
         )
-    if head.startswith(b"PK") or path.suffix != ".safetensors":
+    if path.suffix != ".safetensors":
         archive = _TorchArchive(path)
         return WeightsFile(path, _stored(archive), archive.config)
     shard = _SafetensorsFile(path)
