@@ -25,6 +25,7 @@ from ..errors import ConfigError, LAQError
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..structures import DepthAndCameras
 from ..vggt import VGGT, VGGTOutput, build_vggt, load_official_weights
+from ..vggt.camera_head import REFINEMENT_STEPS
 from ..weights import read_weights
 from .matching import GuidedAttention
 from .muon import Muon
@@ -71,6 +72,9 @@ TINY_NETWORK: dict[str, Any] = {
 START_LAYER_SCALE = (
     0.2  # VGGT starts at 0.01 from a trained ViT; few layers from nothing learn faster like this
 )
+# Translation, quaternion xyzw, field of view. A camera head that must first walk there from zero arrives with
+# its hidden units dead and answers the same for every picture.
+TYPICAL_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.87, 0.87)
 VIEWS_OF_A_STEP = (2, 2, 1, 2, 2, 4, 2, 2, 3, 2)  # pairs matter most; cycled
 
 
@@ -86,6 +90,8 @@ class TinyVGGTConfig:
     """Go on from the state in the output folder."""
     start_from: str = ""
     """Weights file to start from instead of random weights; a resumed run no longer needs it."""
+    new_camera_head: bool = False
+    """Leave the camera head out of what ``start_from`` gives."""
     num_steps: int = 6000
     """Optimiser steps in all."""
     warmup_steps: int = 100
@@ -152,13 +158,28 @@ class VGGTInTraining(nn.Module):
 
 
 def new_network(config: dict[str, Any], seed: int) -> VGGT:
-    """A VGGT with random weights whose blocks count from the start."""
+    """A VGGT with random weights whose blocks count from the start, and whose cameras are typical ones."""
     torch.manual_seed(seed)
     network = build_vggt(config)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith(".gamma"):
                 parameter.fill_(START_LAYER_SCALE)
+        bias = network.camera_head.pose_branch.fc2.bias
+        bias.copy_(torch.tensor(TYPICAL_POSE) / REFINEMENT_STEPS)  # every step adds it once
+    return network
+
+
+def start_network(config: TinyVGGTConfig) -> VGGT:
+    """The network that a run begins with: random, or the weights it was told to start from."""
+    network = new_network(TINY_NETWORK, config.seed)
+    if config.start_from and not config.resume:
+        tensors = dict(read_weights(config.start_from).tensors)
+        if config.new_camera_head:
+            tensors |= {
+                name: value for name, value in network.state_dict().items() if name.startswith("camera_head.")
+            }
+        load_official_weights(network, tensors)
     return network
 
 
@@ -168,10 +189,7 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
     held_out = TrainingScenes(config.scenes, held_out=True)
-    network = new_network(TINY_NETWORK, config.seed)
-    if config.start_from and not config.resume:
-        load_official_weights(network, read_weights(config.start_from).tensors)
-    model = VGGTInTraining(network)
+    model = VGGTInTraining(start_network(config))
     model.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AverageWeights(model.network, config.average_decay)
     optimizers = build_optimizers(model, config)
@@ -218,9 +236,12 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
 
 
 def build_optimizers(model: nn.Module, config: TinyVGGTConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for everything else; norms and biases do not decay."""
+    """Muon for the aggregator's matrices, AdamW for everything else; norms and biases do not decay.
+
+    Under Muon the camera head grew along what all pictures share until it answered the same for all.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in named if p.ndim == 2 and ("blocks." in name or ".trunk." in name)]
+    hidden = [p for name, p in named if p.ndim == 2 and "blocks." in name]
     is_hidden = {id(p) for p in hidden}
     decaying = [p for _, p in named if p.ndim > 1 and id(p) not in is_hidden]
     rest = [p for _, p in named if p.ndim <= 1]
