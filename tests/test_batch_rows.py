@@ -1,4 +1,4 @@
-"""Sharing a batch over processes or turns gives every row the random numbers that it has in the whole batch."""
+"""However a batch is shared, every row gets the random numbers that it has in the whole batch."""
 
 import torch
 

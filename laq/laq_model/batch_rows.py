@@ -1,7 +1,7 @@
 """The rows of a training step's batch: how they are shared over processes must not change what is learned.
 
-Random numbers of a row are drawn as if the whole batch were here, and decisions about the codebook look at the
-rows of all processes. So two processes with half a batch each learn what one process learns from the whole.
+Random numbers of a row are drawn as if the whole batch were here, and decisions about the codebook look at
+the rows of all processes. So two processes with half a batch each learn what one learns from the whole.
 """
 
 from __future__ import annotations

@@ -11,24 +11,27 @@ The random numbers of a step follow from (seed, step), so a checkpoint needs no 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from . import __version__
 from .concerto_laq import ConcertoLAQ
+from .durable_files import folder_lock, new_folder, remove_folder, remove_leftovers, write_atomically
 from .errors import RunError
 from .weights import load_strict, read_weights
 
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,72 +46,116 @@ class RunFolder:
         """The configuration that the run was started with, as plain JSON values."""
         return self.record["config"]
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Be the only process that trains in this folder.
+
+        Raises:
+            RunError: another process does.
+        """
+        return folder_lock(self.path)
+
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add one row to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add one row to metrics.jsonl.
+
+        Raises:
+            RunError: the disk is full or not writable.
+        """
+        try:
+            with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path / METRICS_FILE} ({error.strerror}); {self._what_is_kept()}. "
+                "Free space, then go on with --resume"
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All whole rows of metrics.jsonl; a last row cut short by a kill is left out."""
-        return list(_whole_rows(self.path / "metrics.jsonl"))
+        return list(_whole_rows(self.path / METRICS_FILE))
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop rows beyond ``step``: a resumed run will write them again."""
+    def start_from(self, step: int) -> None:
+        """Clear away what an interrupted run left beyond ``step``: a resumed run writes its rows again."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
-        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        try:
+            remove_leftovers(self.path)
+            remove_leftovers(self.path / "checkpoints")
+            write_atomically(self.path / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {self.path} ({error.strerror})") from error
 
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step_" + "[0-9]" * 8))
 
     def save_checkpoint(
-        self, model: ConcertoLAQ, optimizer: torch.optim.Optimizer, *, step: int, keep: int
+        self,
+        model: ConcertoLAQ,
+        optimizer: torch.optim.Optimizer,
+        *,
+        step: int,
+        notes: dict[str, Any],
+        keep: int,
     ) -> None:
         """Save whole or not at all; the older checkpoints go only after the new one stands.
+
+        Args:
+            notes: plain JSON values that a resumed run needs.
+            keep: how many checkpoints stay, the new one among them.
 
         Raises:
             RunError: the disk is full or not writable; older checkpoints are untouched.
         """
         target = self.path / "checkpoints" / f"step_{step:08d}"
-        temporary = target.with_name(target.name + ".tmp")
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            model.save_pretrained(temporary)
-            torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-            (temporary / "state.json").write_text(json.dumps({"step": step}))
-            _flush_to_disk(temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
+            with new_folder(target) as temporary:
+                model.save_pretrained(temporary)  # type: ignore[operator]  # huggingface_hub has no types
+                torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+                (temporary / "state.json").write_text(json.dumps({"step": step, "notes": notes}))
             for name in ("config.json", "model.safetensors"):
                 staged = self.path / f"{name}.tmp"
                 shutil.copyfile(target / name, staged)
                 staged.replace(self.path / name)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            shutil.rmtree(temporary, ignore_errors=True)
-            kept = self.checkpoints()
-            rest = f"the checkpoint of {kept[-1].name} is whole" if kept else "no checkpoint was there before"
+            for old in self.checkpoints()[:-keep]:
+                remove_folder(old)
+        except (OSError, RuntimeError, SafetensorError) as error:  # the writers' words for a full disk
             raise RunError(
-                f"cannot save step {step} in {self.path} ({error}); {rest}. Free space, then go on with --resume"
+                f"cannot save step {step} in {self.path} ({_first_line(error)}); "
+                f"{self._what_is_kept()}. Free space, then go on with --resume"
             ) from error
-        for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old)
 
-    def load_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Put the newest checkpoint into model and optimiser; gives its step, 0 when there is none."""
+    def load_checkpoint(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, dict[str, Any]]:
+        """Put the newest checkpoint into model and optimiser; gives step and notes, (0, {}) if there is none.
+
+        Raises:
+            RunError: it is damaged, or of another model.
+            WeightsError: it is of another configuration.
+        """
         found = self.checkpoints()
         if not found:
-            return 0
+            return 0, {}
         newest = found[-1]
-        load_strict(model, read_weights(newest / "model.safetensors").tensors, source=f"{newest}")
+        rest = "delete it, and --resume goes on from the one before" if found[1:] else "start anew"
         try:
-            state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
-            optimizer.load_state_dict(state)
-            return int(json.loads((newest / "state.json").read_text())["step"])
+            tensors = read_weights(newest / "model.safetensors").tensors
+            optimizer_state = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
+            state = json.loads((newest / "state.json").read_text())
+            step, notes = int(state["step"]), state["notes"]
         except Exception as error:  # torch raises several kinds for one damaged file
+            raise RunError(f"checkpoint {newest} is damaged ({_first_line(error)}); {rest}") from error
+        load_strict(model, tensors, source=f"the weights of checkpoint {newest}")
+        try:
+            optimizer.load_state_dict(optimizer_state)
+        except (ValueError, KeyError) as error:
             raise RunError(
-                f"checkpoint {newest} is damaged ({error}); delete it and resume from the one before"
+                f"checkpoint {newest} is of another model or optimiser ({_first_line(error)}); {rest}"
             ) from error
+        return step, notes
+
+    def _what_is_kept(self) -> str:
+        kept = self.checkpoints()
+        return f"the checkpoint {kept[-1].name} is whole" if kept else "no checkpoint was there before"
 
 
 def create_run(path: Path, *, config: dict[str, Any], manifest: dict[str, Any]) -> RunFolder:
@@ -159,25 +206,15 @@ def open_run(path: str | Path) -> RunFolder:
         raise RunError(f"{file} is damaged ({error})") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(line)
         except ValueError:
             return
 
 
-def _flush_to_disk(folder: Path) -> None:
-    """Ask the system to write the files now: a rename must not overtake the bytes that it names."""
-    for file in folder.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -20,6 +20,8 @@ class OptimizationConfig:
 
     batch_size: int = 8
     """Pairs in a step, on each process."""
+    micro_batch_size: int = 0
+    """Pairs that go through the model at once, to save memory (gradient accumulation); 0: all of a step's."""
     num_steps: int = 100_000
     """Updates of the weights."""
     learning_rate: float = 3e-4
@@ -41,6 +43,8 @@ class OptimizationConfig:
         for name in ("batch_size", "num_steps", "statistics_pairs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch_size < 0:
+            raise ConfigError(f"micro_batch_size must not be negative, got {self.micro_batch_size}")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
 
@@ -82,8 +86,8 @@ class TrainConfig:
     """The run folder: configuration, checkpoints, metrics."""
     resume: bool = False
     """Continue the run in output_dir from its last checkpoint."""
-    device: str = ""
-    """cpu, cuda, ...; empty: the best there is."""
+    device: Literal["", "cpu", "cuda"] = ""
+    """cpu or cuda; empty: the best there is."""
     data: VideoDataConfig = field(default_factory=VideoDataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     model: ConcertoLAQConfig = field(default_factory=ConcertoLAQConfig)
@@ -91,8 +95,14 @@ class TrainConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
 
-# What may differ between the two commands of an interrupted and resumed run.
-_FREE_TO_CHANGE = {"resume", "logging", "device", "output_dir", "data.num_workers"}
+# What may differ between the two commands of an interrupted and resumed run. Where data and weights lie may
+# change, what they are may not (that is compared by content). The pairs of a step may be shared anew over
+# processes, if their number stays.
+_FREE_TO_CHANGE = {
+    *("resume", "logging", "device", "output_dir", "features", "optimization.batch_size"),
+    *("data.data_dir", "data.num_workers", "data.decoder_patience_s"),
+    *("encoder.vggt_weights", "encoder.concerto_weights"),
+}
 
 
 def as_json(config: Any) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
 
 from ..concerto_laq import ConcertoLAQ
@@ -9,11 +12,20 @@ from ..metrics.health import Health, count_duplicates, find_warnings, idle_param
 
 
 class HealthWatch:
-    """Remembers the looks of one run (a resumed run begins anew) and what was said."""
+    """Remembers the looks of one run and what was said.
 
-    def __init__(self) -> None:
-        self._looks: list[Health] = []
-        self._said: set[str] = set()
+    Args:
+        state: of an earlier watch of the same run, to go on from.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None):
+        state = state or {"looks": [], "said": []}
+        self._looks = [Health(**look) for look in state["looks"]]
+        self._said: set[str] = set(state["said"])
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as plain JSON values."""
+        return {"looks": [dataclasses.asdict(look) for look in self._looks], "said": sorted(self._said)}
 
     def look(
         self,

@@ -1,22 +1,26 @@
 """Where training pairs come from: videos through the encoder, or a feature store. Same pairs, same order.
 
-Which pairs a step sees follows from (seed, step) alone, so any number of processes and any resumed run see the
-same data.
+Which pairs a step sees follows from (seed, step) alone, so any number of processes and any resumed run see
+the same data. Loading (from the disk, on the CPU) is apart from encoding (on the device), so that the next
+step's pairs can be loaded while this one computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from ..concerto_wrapper import ConcertoEncoder
 from ..errors import DatasetError
 from ..feature_store import FeatureStore
 from ..structures import PairTokens
 from ..video.pairs import split_videos
-from ..webm_dataset import PairDataset, collate
+from ..webm_dataset import PairBatch, PairDataset, collate
 
 
 class PairSource(Protocol):
@@ -25,12 +29,16 @@ class PairSource(Protocol):
     num_train: int
     num_held_out: int
 
-    def train_batch(self, picks: Sequence[tuple[int, int]]) -> PairTokens:
-        """Tokens of the training pairs (epoch, index)."""
+    def load_train(self, picks: Sequence[tuple[int, int]]) -> Any:
+        """The training pairs (epoch, index), as they come from the disk; safe in another thread."""
         ...
 
-    def held_out_batch(self, indices: Sequence[int]) -> PairTokens:
-        """Tokens of held-out pairs."""
+    def load_held_out(self, indices: Sequence[int]) -> Any:
+        """Held-out pairs; the same in every evaluation."""
+        ...
+
+    def tokens(self, loaded: Any) -> PairTokens:
+        """Tokens of loaded pairs, on the device."""
         ...
 
     def manifest(self) -> dict[str, Any]:
@@ -42,39 +50,52 @@ class VideoPairs:
     """Decodes and encodes the pairs of every step."""
 
     def __init__(
-        self, train: PairDataset, held_out: PairDataset, encoder: ConcertoEncoder, device: torch.device
+        self,
+        train: PairDataset,
+        held_out: PairDataset,
+        encoder: ConcertoEncoder,
+        device: torch.device,
+        *,
+        token_description: dict[str, Any],
     ):
         self.num_train, self.num_held_out = len(train), len(held_out)
         self._train, self._held_out = train, held_out
         self._encoder = encoder
         self._device = device
+        self._token_description = token_description
 
-    def train_batch(self, picks: Sequence[tuple[int, int]]) -> PairTokens:
-        """Decode, then encode."""
-        return self._encode([self._train.get(epoch, index) for epoch, index in picks])
+    def load_train(self, picks: Sequence[tuple[int, int]]) -> PairBatch:
+        """Decode."""
+        return collate(self._train.get_many(picks))
 
-    def held_out_batch(self, indices: Sequence[int]) -> PairTokens:
-        """Decode, then encode; held-out pairs are the same in every evaluation."""
-        return self._encode([self._held_out.get(0, index) for index in indices])
+    def load_held_out(self, indices: Sequence[int]) -> PairBatch:
+        """Decode."""
+        return collate(self._held_out.get_many([(0, index) for index in indices]))
 
-    def _encode(self, pairs: list[Any]) -> PairTokens:
-        batch = collate(pairs)
-        frames = batch.frames.to(self._device).permute(0, 1, 4, 2, 3).float() / 255
-        return self._encoder(frames, batch.sensor)
+    def tokens(self, loaded: PairBatch) -> PairTokens:
+        """Encode."""
+        frames = loaded.frames.to(self._device).permute(0, 1, 4, 2, 3).float() / 255
+        return self._encoder(frames, loaded.sensor)
 
     def manifest(self) -> dict[str, Any]:
-        """Names of the videos on both sides, and what was skipped."""
-        return {**self._train.manifest(), "held_out": self._held_out.manifest()["videos"]}
+        """Names of the videos on both sides, what was skipped, and what the tokens are."""
+        return {
+            **self._train.manifest(),
+            "held_out": self._held_out.manifest()["videos"],
+            "tokens": self._token_description,
+        }
 
 
 class StorePairs:
     """Reads pairs that were encoded before; the split by video is the same as for videos."""
 
     def __init__(self, store: FeatureStore, *, held_out_fraction: float, device: torch.device):
-        held_out_names = split_videos({name.video for name in store.names}, held_out_fraction)[1]
-        self._train_rows = [i for i, name in enumerate(store.names) if name.video not in held_out_names]
-        self._held_out_rows = [i for i, name in enumerate(store.names) if name.video in held_out_names]
-        if not self._train_rows or not self._held_out_rows:
+        names = store.names
+        held_out_videos = split_videos(names.videos, held_out_fraction)[1]
+        is_held_out = np.array([video in held_out_videos for video in names.videos])[names.video_number]
+        self._train_rows = np.flatnonzero(~is_held_out)
+        self._held_out_rows = np.flatnonzero(is_held_out)
+        if not len(self._train_rows) or not len(self._held_out_rows):
             raise DatasetError(
                 f"{store.folder} has pairs of too few videos to hold some out; precompute at least two videos"
             )
@@ -82,37 +103,50 @@ class StorePairs:
         self._store = store
         self._device = device
 
-    def train_batch(self, picks: Sequence[tuple[int, int]]) -> PairTokens:
-        """Read rows; an epoch visits each once."""
-        return self._store.read([self._train_rows[index] for _, index in picks]).to(self._device)
+    def load_train(self, picks: Sequence[tuple[int, int]]) -> PairTokens:
+        """Read; an epoch visits each pair once."""
+        return self._store.read(self._train_rows[[index for _, index in picks]].tolist())
 
-    def held_out_batch(self, indices: Sequence[int]) -> PairTokens:
-        """Read rows."""
-        return self._store.read([self._held_out_rows[index] for index in indices]).to(self._device)
+    def load_held_out(self, indices: Sequence[int]) -> PairTokens:
+        """Read."""
+        return self._store.read(self._held_out_rows[list(indices)].tolist())
+
+    def tokens(self, loaded: PairTokens) -> PairTokens:
+        """Move to the device."""
+        return loaded.to(self._device)
 
     def manifest(self) -> dict[str, Any]:
-        """The store's own description and the held-out videos."""
+        """The pairs of each video on both sides, what was skipped, and what the tokens are."""
         names = self._store.names
         return {
-            "store": self._store.description,
-            "videos": sorted({names[row].video for row in self._train_rows}),
-            "held_out": sorted({names[row].video for row in self._held_out_rows}),
+            "store": str(self._store.folder),
+            "videos": self._count(names.videos, names.video_number[self._train_rows]),
+            "held_out": self._count(names.videos, names.video_number[self._held_out_rows]),
+            "skipped": dict(self._store.skipped),
+            "tokens": self._store.description,
         }
+
+    @staticmethod
+    def _count(videos: Sequence[str], numbers: Int[np.ndarray, " pairs"]) -> dict[str, int]:
+        counts = np.bincount(numbers, minlength=len(videos)).tolist()
+        return {video: count for video, count in zip(videos, counts, strict=True) if count}
 
 
 def picks_of_step(step: int, *, batch_size: int, num_train: int, seed: int) -> list[tuple[int, int]]:
     """(epoch, index) of every pair in the global batch of ``step``; each epoch is one shuffled pass."""
     first = step * batch_size
-    orders: dict[int, list[int]] = {}
     picks = []
     for position in range(first, first + batch_size):
         epoch, place = divmod(position, num_train)
-        if epoch not in orders:
-            # Two draws of one seed: mixing seed and epoch by a large odd number keeps epochs apart.
-            generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + epoch) % 2**63)
-            orders[epoch] = torch.randperm(num_train, generator=generator).tolist()
-        picks.append((epoch, orders[epoch][place]))
+        picks.append((epoch, int(_epoch_order(epoch, num_train=num_train, seed=seed)[place])))
     return picks
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(epoch: int, *, num_train: int, seed: int) -> Int[np.ndarray, " pairs"]:
+    # Two draws of one seed: mixing seed and epoch by a large odd number keeps epochs apart.
+    generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + epoch) % 2**63)
+    return torch.randperm(num_train, generator=generator).numpy()
 
 
 def spread_indices(count: int, limit: int) -> Iterator[int]:

@@ -1,7 +1,9 @@
-"""What a run says while it goes: a progress bar, metrics.jsonl, optional trackers, and one summary at the end."""
+"""What a run says while it goes: progress, metrics.jsonl, optional trackers, and one summary at the end."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +26,12 @@ class RunLog:
             total=config.optimization.num_steps, initial=first_step, desc="train", disable=not self._is_main
         )
         if accelerator.log_with:
-            accelerator.init_trackers("concerto-laq", config=_flat(as_json(config)))
+            accelerator.init_trackers(
+                "concerto-laq",
+                config=_flat(as_json(config)),
+                # A resumed run goes on as the same run there; its files stay in the run folder.
+                init_kwargs={"wandb": {"dir": str(run.path), "id": _run_id(run), "resume": "allow"}},
+            )
 
     def __enter__(self) -> RunLog:
         return self
@@ -55,14 +62,20 @@ class RunLog:
             self._run.append_metrics({"step": step, "kind": "warning", "warning": kind, "text": text})
             self._bar.write(f"step {step}: warning: {text}")
 
+    def interrupted(self, step: int, command: str) -> None:
+        """What to do after a run was stopped and saved."""
+        self._bar.close()
+        if self._is_main:
+            print(f"stopped after step {step} of {self._config.optimization.num_steps}; saved. Go on with:")
+            print(f"  {command}", flush=True)
+
     def summary(self, held_out: dict[str, float]) -> None:
         """The last word of a run."""
         self._bar.close()
         if self._is_main:
             print(f"trained {self._config.optimization.num_steps} steps; held-out {readable(held_out)}")
-            print(
-                f"run folder: {self._config.output_dir}  (label videos with: --checkpoint {self._config.output_dir})"
-            )
+            folder = self._config.output_dir
+            print(f"run folder: {folder}  (label videos with: --checkpoint {folder})")
 
     def _write(self, step: int, kind: str, values: dict[str, float]) -> None:
         if self._is_main:
@@ -77,6 +90,10 @@ def readable(metrics: dict[str, float]) -> str:
         f"copy ratio (hard codes) {metrics['copy_ratio_hard']:.3f}, "
         f"codes used {100 * metrics['codes_used_fraction']:.0f} %, perplexity {metrics['perplexity']:.1f}"
     )
+
+
+def _run_id(run: RunFolder) -> str:
+    return hashlib.sha256(json.dumps(run.record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
