@@ -1,4 +1,4 @@
-"""From frames to tokens: no difference where nothing changed, and no influence of a batch, to the last bit."""
+"""From frames to tokens: no difference where nothing changed, no influence of a batch, to the last bit."""
 
 from __future__ import annotations
 
