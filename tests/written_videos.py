@@ -74,8 +74,6 @@ def write_recorded(
     depth_height, depth_width = depth_size
     rows, columns = np.mgrid[:depth_height, :depth_width]
     depth_mm = np.stack([1000 * n + 10 * rows + columns for n in range(num_frames)]).astype(np.uint16)
-    buffer = io.BytesIO()
-    np.save(buffer, depth_mm)
     cam_from_world = np.tile(np.eye(4), (num_frames, 1, 1))
     cam_from_world[:, 0, 3] = np.arange(num_frames)
     intrinsics = np.array([[100.0, 0.0, 31.5], [0.0, 120.0, 23.5], [0.0, 0.0, 1.0]])
@@ -88,9 +86,7 @@ def write_recorded(
         for view in views:
             pictures = [numbered_frame(n, width=width, height=height) for n in range(num_frames)]
             write_video(folder / "videos" / view / f"{name}.webm", pictures)
-            (folder / "depth" / view / f"{name}.npy.xz").write_bytes(
-                lzma.compress(buffer.getvalue(), preset=0)
-            )
+            save_depth(folder, depth_mm, view=view, name=name)
             np.savez(folder / "cameras" / view / f"{name}.npz", K=intrinsics, T_cam_world=cam_from_world)
         np.savez(
             folder / "labels" / f"{name}.npz",
@@ -103,3 +99,10 @@ def write_recorded(
     described = [{"name": name, "task": "reach-v3", "frames": num_frames} for name in names]
     (folder / "index.json").write_text(json.dumps({"fps": 10, "size": size, "episodes": described}))
     return folder
+
+
+def save_depth(folder: Path, depth_mm: np.ndarray, *, view: str = "fixed", name: str = "reach-000") -> None:
+    """Replace the depth of one video of a recorded folder."""
+    buffer = io.BytesIO()
+    np.save(buffer, depth_mm)
+    (folder / "depth" / view / f"{name}.npy.xz").write_bytes(lzma.compress(buffer.getvalue(), preset=0))

@@ -66,12 +66,9 @@ def _list_recorded(recorded: RecordedFolder, view: str) -> VideoListing:
     names = tuple(f"videos/{view}/{episode}.webm" for episode in recorded.num_frames for view in views)
     if not names:
         raise DatasetError(f"{folder}: index.json names no episodes, or there is no folder videos/VIEW")
-    present = {f"videos/{name}" for name in _video_files(folder / "videos")}
-    num_others = len(
-        present
-        - {f"videos/{view}/{episode}.webm" for episode in recorded.num_frames for view in recorded.views}
-    )
-    remark = f"{num_others} videos that index.json does not name are left out"
+    known = {f"videos/{view}/{episode}.webm" for episode in recorded.num_frames for view in recorded.views}
+    num_others = sum(f"videos/{name}" not in known for name in _video_files(folder / "videos"))
+    remark = f"left out because index.json does not name them: {num_others} of the files in videos"
     return VideoListing(folder, names, recorded, remarks=(remark,) if num_others else ())
 
 

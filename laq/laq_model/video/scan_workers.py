@@ -1,8 +1,9 @@
 """Scan videos in parallel, in other processes: a decoder that hangs or crashes costs its video only.
 
 Each worker is ``python -m laq_model.video.scan_workers``. It reads one path a line (JSON) and answers with
-lines: ``null`` as a sign of life, then the frame table or the reason why there is none. Processes that
-Python's multiprocessing starts would need a guarded main module, and could not be ended one by one.
+lines: ``null`` when it is ready and as a sign of life, then the frame table or the reason why there is none.
+Processes that Python's multiprocessing starts would need a guarded main module, and could not be ended one by
+one.
 """
 
 from __future__ import annotations
@@ -134,9 +135,10 @@ class _Worker:
 
 
 def _start_process() -> subprocess.Popen[str]:
+    """A worker that has made its imports, or has failed to: its first line says that it is ready."""
     source_root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join([source_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "laq_model.video.scan_workers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -145,6 +147,9 @@ def _start_process() -> subprocess.Popen[str]:
         text=True,
         encoding="utf-8",
     )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 def _to_json(table: FrameTable) -> dict[str, Any]:
@@ -161,6 +166,7 @@ def _from_json(values: dict[str, Any]) -> FrameTable:
 
 def _serve() -> None:
     """Answer paths until the input ends; runs in the worker process."""
+    print("null", flush=True)
     for line in sys.stdin:
         last_sign = time.monotonic()
 
