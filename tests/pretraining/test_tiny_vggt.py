@@ -95,6 +95,14 @@ def test_optimizers_share_all_parameters_without_overlap(folder):
     assert sorted(seen) == sorted(id(p) for p in network.parameters())
 
 
+def test_camera_head_learns_at_its_own_rate(folder):
+    model = VGGTInTraining(new_network(MICRO_NETWORK, seed=0))
+    optimizers = build_optimizers(model, config_of(folder))
+    share = {id(p): g.get("rate_share", 1.0) for o in optimizers for g in o.param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        assert share[id(parameter)] == (0.3 if ".camera_head." in name else 1.0), name
+
+
 def test_exported_network_gives_the_depth_of_the_one_that_was_trained(tmp_path):
     network = new_network(MICRO_NETWORK, seed=1).eval()
     path = tmp_path / "net.safetensors"

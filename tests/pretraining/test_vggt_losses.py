@@ -9,6 +9,7 @@ from laq_model.pretraining.vggt_losses import (
     CONFIDENCE_ALPHA,
     FAR_M,
     VGGTLossWeights,
+    camera_loss,
     confidence_loss,
     depth_change_loss,
     depth_gradient_loss,
@@ -138,7 +139,16 @@ def test_total_is_the_weighted_sum():
     total = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")
     assert_close(terms["total"], total)
     assert_close(terms["depth"], torch.tensor(0.1))
-    assert_close(terms["camera"], torch.tensor(0.1 * 44.5))  # the weights of the nine numbers add up to 44.5
+    # Past the bend at 0.05, Huber is |e| − 0.05 / 2; the weights of the nine numbers add up to 111.
+    assert_close(terms["camera"], torch.tensor(0.075 * 111))
+
+
+def test_small_pose_differences_count_by_their_square():
+    true = torch.zeros(1, 1, 9)
+    found = true.clone()
+    found[..., 0] = 0.02
+    # e² / (2 · 0.05) times the weight of a translation.
+    assert float(camera_loss(found, true)) == pytest.approx(10 * 0.0004 / 0.1)
 
 
 def test_point_loss_of_a_shifted_camera():

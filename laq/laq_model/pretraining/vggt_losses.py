@@ -13,9 +13,11 @@ Departures, each for a network that must learn in an hour on a CPU:
   (``matching``). Poses alone do not teach it in an hour.
 - Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
   the true change. A moving hand is a change, a wavering background is none.
-- Differences are absolute (L1) instead of Euclidean, and relative to the true depth: the room behind the
-  table, four times as far as the hand, would otherwise drown it. For the same reason a scene's unit is the
-  harmonic instead of the arithmetic mean of its points' distances.
+- Differences of depth and points are absolute (L1) instead of Euclidean, and relative to the true depth: the
+  room behind the table, four times as far as the hand, would otherwise drown it. For the same reason the
+  unit of a scene is the harmonic instead of the arithmetic mean of its points' distances.
+- Differences of poses are Huber's, as in the paper, with a bend above the usual motion between frames: by
+  absolute differences the best answer is that no camera moves, until most of the motion is understood.
 - A pixel without depth is beyond the renderer's reach and counts as that far away.
 """
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -37,7 +40,8 @@ CONFIDENCE_ALPHA = 0.2  # the reward for confidence, times its logarithm; VGGT's
 FAR_M = 8.0  # how far a pixel without depth is taken to be: the renderer's reach
 # Of translation, quaternion xyzw, field of view. Between frames a camera moves by a few hundredths of a
 # scene unit and turns by a degree, a hundredth in a quaternion's numbers; the view angle is off by a tenth.
-POSE_WEIGHTS = (4.0, 4.0, 4.0, 8.0, 8.0, 8.0, 8.0, 0.25, 0.25)
+POSE_WEIGHTS = (10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0, 0.5, 0.5)
+POSE_BEND = 0.05  # where a difference of poses stops to count by its square
 STILL_CAMERA_TOLERANCE = 1e-4  # metres and rotation matrix entries
 
 
@@ -175,9 +179,10 @@ def depth_change_loss(
 def camera_loss(
     pose_enc: Float[Tensor, "scenes views 9"], true_pose_enc: Float[Tensor, "scenes views 9"]
 ) -> Float[Tensor, ""]:
-    """Absolute differences of the nine numbers, weighted and summed; mean over views."""
+    """Huber differences of the nine numbers, weighted and summed; mean over views."""
     weight = torch.tensor(POSE_WEIGHTS, device=pose_enc.device)
-    return ((pose_enc - true_pose_enc).abs() * weight).sum(dim=-1).mean()
+    difference = F.smooth_l1_loss(pose_enc, true_pose_enc, reduction="none", beta=POSE_BEND)
+    return (difference * weight).sum(dim=-1).mean()
 
 
 def flow_loss(
