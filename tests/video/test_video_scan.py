@@ -85,12 +85,17 @@ def test_frames_after_damage_are_not_used(tmp_path, name, codec, pictures):
 
 
 def test_what_the_decoder_only_complains_about_is_told(tmp_path):
-    """Each JPEG stands alone, and decoders also complain about harmless tags: the frames are used."""
-    path = write_video(tmp_path / "hole.avi", noise(40), codec="mjpeg", pix_fmt="yuvj420p")
-    overwrite(path, share=0.6)
+    """Decoders complain about harmless tags too, so such frames are used; FFV1 notices a wrong checksum."""
+    path = write_video(tmp_path / "flipped.mkv", 40, codec="ffv1", options={"level": "3", "slicecrc": "1"})
+    with av.open(str(path)) as container:
+        packet = list(container.demux(video=0))[20]
+        middle = packet.pos + packet.size // 2
+    content = bytearray(path.read_bytes())
+    content[middle] ^= 0xFF
+    path.write_bytes(content)
     table = scan_video(path)
     assert table.num_frames == 40
-    assert table.damage.startswith("the decoder complains (mjpeg: ")
+    assert table.damage.startswith("the decoder complains (ffv1: slice CRC mismatch")
     assert not table.keyframes
 
 
