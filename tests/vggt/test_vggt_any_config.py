@@ -39,12 +39,15 @@ BARE = ODD | {
     "depth": 1,
     "camera_trunk_depth": 1,
     "dpt_layers": [0, 0, 0, 0],
+    "qk_norm": False,
 }
 CASES = [
     (ODD, (2, 3, 42, 56)),
     (ODD, (1, 2, 14, 14)),
     (ODD, (1, 1, 70, 70)),
     (BARE, (2, 2, 21, 35)),
+    (BARE | {"qk_norm": True}, (1, 4, 7, 49)),
+    (ODD | {"qk_norm": False, "embed_dim": 96, "num_heads": 24, "mlp_ratio": 1}, (1, 4, 28, 14)),
 ]
 
 
@@ -64,6 +67,23 @@ def test_any_configuration_equals_the_slow_twin(config: dict[str, Any], size: tu
     torch.testing.assert_close(out.depth, depth, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(out.depth_conf, confidence, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(out.pose_enc, pose, rtol=1e-10, atol=1e-10)
+
+
+def test_views_without_a_scene_axis_are_one_scene():
+    network = build_vggt(ODD).eval()
+    images = torch.rand(2, 3, 28, 42, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        bare, scene = network(images), network(images[None])
+    for name in ("depth", "depth_conf", "pose_enc"):
+        assert torch.equal(getattr(bare, name), getattr(scene, name)), name
+
+
+def test_shapes_under_the_official_keys():
+    network = build_vggt(ODD)
+    shapes = network.official_shapes()
+    assert list(shapes) == list(network.state_dict())
+    assert shapes["aggregator.patch_embed.pos_embed"] == (1, 26, 48)
+    assert shapes["camera_head.pose_branch.fc1.weight"] == (48, 96)
 
 
 def test_lists_become_tuples_and_what_is_missing_is_that_of_1b():

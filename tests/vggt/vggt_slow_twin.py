@@ -47,9 +47,10 @@ class SlowTwin:
         head_outputs = []
         for head in zip(*(part.chunk(heads, dim=-1) for part in (query, key, value)), strict=True):
             q, k, v = head
+            if positions is not None and self.c.get("qk_norm", True):
+                q, k = self.norm(f"{name}.attn.q_norm", q, eps), self.norm(f"{name}.attn.k_norm", k, eps)
             if positions is not None:
-                q = self.turned(self.norm(f"{name}.attn.q_norm", q, eps), positions)
-                k = self.turned(self.norm(f"{name}.attn.k_norm", k, eps), positions)
+                q, k = self.turned(q, positions), self.turned(k, positions)
             weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
             head_outputs.append(weights @ v)
         attended = self.linear(f"{name}.attn.proj", torch.cat(head_outputs, dim=-1))

@@ -110,7 +110,7 @@ def _blocks(config: VGGTConfig) -> nn.ModuleList:
             mlp_ratio=config.mlp_ratio,
             norm_eps=NORM_EPS,
             start_scale=START_LAYER_SCALE,
-            norms_query_and_key=True,
+            norms_query_and_key=config.qk_norm,
         )
         for _ in range(config.depth)
     )

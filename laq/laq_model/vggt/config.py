@@ -26,6 +26,7 @@ class VGGTConfig:
         num_heads: attention heads of the aggregator.
         mlp_ratio: hidden channels of every block's MLP over its channels.
         num_register_tokens: the aggregator's own registers in each frame, after the camera token.
+        qk_norm: whether the aggregator norms queries and keys.
         rope_freq: base of the rotary position encoding's wavelengths.
         vit_depth: blocks of the patch embedding.
         vit_num_heads: its attention heads.
@@ -44,6 +45,7 @@ class VGGTConfig:
     num_heads: int = 16
     mlp_ratio: float | int = 4
     num_register_tokens: int = 4
+    qk_norm: bool = True
     rope_freq: float | int = 100
     vit_depth: int = 24
     vit_num_heads: int = 16
@@ -62,6 +64,8 @@ class VGGTConfig:
     def _check_types(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, bool) and field.name == "qk_norm":
+                continue
             if field.name.startswith("dpt_") and field.name != "dpt_features":
                 if not isinstance(value, tuple) or not all(_is_whole(entry) for entry in value):
                     raise ConfigError(f"{field.name} must be a tuple of whole numbers, got {value!r}")

@@ -21,6 +21,8 @@ from .config import VGGT_1B, VGGTConfig, parse_config
 from .depth_head import FRAMES_PER_CHUNK, DPTHead
 from .initial_weights import start_weights
 
+VIEWS_AXES = 4  # views, colour, height, width
+
 
 @dataclass(frozen=True)
 class VGGTOutput:
@@ -51,19 +53,20 @@ class VGGT(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "scenes views 3 height width"],
+        images: Float[Tensor, "scenes views 3 height width"] | Float[Tensor, "views 3 height width"],
         *,
         max_frames_per_chunk: int = FRAMES_PER_CHUNK,
     ) -> VGGTOutput:
         """Views of one scene see each other, scenes do not; the first view is the scene's reference.
 
         Args:
-            images: RGB in [0, 1], not normalised by mean and deviation.
+            images: RGB in [0, 1], not normalised by mean and deviation; views without a scene axis are one.
             max_frames_per_chunk: frames that the depth head takes at a time; for memory, the numbers stay.
 
         Raises:
             ConfigError: the height or width is no multiple of the patch size, or the images are not float.
         """
+        images = images[None] if images.ndim == VIEWS_AXES else images
         self._check(images)
         last = self.config.depth - 1
         layers = self.aggregator(images, layers={*self.config.dpt_layers, last})
