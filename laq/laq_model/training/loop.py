@@ -122,13 +122,16 @@ def run_steps(run: _Run, log: RunLog, *, first_step: int) -> TrainResult:
             )
             done = step + 1
             log.step(done, losses)
-            if not must_stop and (done == last or done % logging.eval_every == 0):
+            if must_stop:  # first of all: who sent the signal may not wait for an evaluation
+                save(run, done)
+            is_evaluated = done == last or done % logging.eval_every == 0
+            if is_evaluated:
                 held_out = evaluate(run)
                 log.evaluation(done, held_out)
                 looked = run.watch.look(run.own_model, losses, held_out, progress=done / last)
                 for kind, text in looked.items():
                     log.warning(done, kind, text)
-            if must_stop or done == last or done % logging.save_every == 0:
+            if done == last or done % logging.save_every == 0 or (must_stop and is_evaluated):
                 save(run, done)
             if must_stop and done < last:
                 has_gpu = run.accelerator.device.type == "cuda"
@@ -241,13 +244,10 @@ def measure_statistics(model: ConcertoLAQ, source: PairSource, config: TrainConf
     size = min(options.batch_size, 32)
     wanted = min(options.statistics_pairs, source.num_train)
     picks = picks_of_step(0, batch_size=wanted, num_train=source.num_train, seed=options.seed)
-    batches = (
-        source.tokens(source.load_train(picks[start : start + size])) for start in range(0, wanted, size)
-    )
+    starts = tqdm(range(0, wanted, size), desc="statistics", leave=False)
+    batches = (source.tokens(source.load_train(picks[start : start + size])) for start in starts)
     try:
-        mean, std = feature_statistics(
-            tqdm(batches, total=-(-wanted // size), desc="statistics", leave=False)
-        )
+        mean, std = feature_statistics(batches)
     except ValueError as error:
         raise DatasetError(f"the training pairs cannot be used: {error}") from error
     model.set_feature_statistics(mean, std)

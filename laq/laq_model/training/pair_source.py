@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..video.pairs import split_videos
 from ..webm_dataset import PairBatch, PairDataset, collate
 
 
+@runtime_checkable
 class PairSource(Protocol):
     """Tokens of training pairs by (epoch, index), and of held-out pairs."""
 

@@ -1,0 +1,103 @@
+"""A step is the mean over its pairs, however they are shared over turns."""
+
+import dataclasses
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from laq_model.batch_rows import step_generator
+from laq_model.concerto_laq import ConcertoLAQ
+from laq_model.errors import RunError
+from laq_model.structures import UNKNOWN, PairTokens
+from laq_model.training.config import OptimizationConfig
+from laq_model.training.optimizer import build_optimizer, learning_rate_at
+from laq_model.training.step import Rows, num_seeing, objective, rows_of_process, take_step
+from synthetic_store import FEATURE_CHANNELS, action_tokens
+from tiny_training import MODEL
+
+
+def rows_of(tokens: PairTokens, rows: Rows) -> PairTokens:
+    part = slice(rows.first, rows.first + rows.count)
+    return PairTokens(tokens.feat[part], tokens.state[part], tokens.position[part], tokens.is_valid[part])
+
+
+def started_model() -> ConcertoLAQ:
+    torch.manual_seed(0)
+    model = ConcertoLAQ(dataclasses.replace(MODEL, feature_channels=FEATURE_CHANNELS)).train()
+    model(action_tokens(8, seed=5), generator=torch.Generator().manual_seed(0))  # the codebook starts
+    return model
+
+
+def stepped(tokens: PairTokens, config: OptimizationConfig) -> tuple[ConcertoLAQ, dict[str, float]]:
+    model = started_model()
+    turns = [(rows, rows_of(tokens, rows)) for rows in rows_of_process(0, config)]
+    losses, _ = take_step(model, build_optimizer(model, config), turns, Accelerator(cpu=True), config, step=3)
+    return model, losses
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
+def test_turns_give_the_gradient_of_the_whole_batch(micro_batch_size):
+    """Also where some pairs see no place twice, and where the last turn is shorter."""
+    tokens = action_tokens(8)
+    tokens.state[1, 1] = UNKNOWN
+    tokens.state[6, 0] = UNKNOWN
+    whole, losses = stepped(tokens, OptimizationConfig(batch_size=8, num_steps=10))
+    shared, shared_losses = stepped(
+        tokens, OptimizationConfig(batch_size=8, num_steps=10, micro_batch_size=micro_batch_size)
+    )
+    for (name, parameter), other in zip(whole.named_parameters(), shared.parameters(), strict=True):
+        # Sums in another order: a few units in the last place of the largest gradients (about 1).
+        torch.testing.assert_close(
+            other.grad, parameter.grad, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    assert shared_losses["gradient_norm"] == pytest.approx(losses["gradient_norm"], rel=1e-5)
+
+
+def test_a_pair_that_sees_nothing_twice_counts_as_one_without_error():
+    tokens = action_tokens(4)
+    tokens.state[2, 0] = UNKNOWN
+    assert num_seeing(tokens) == 3
+    out = started_model()(tokens, generator=step_generator(0, first_row=0, batch_size=4))
+    terms = (out.loss - out.prediction_loss).item()
+    expected = 0.75 * out.prediction_loss.item() + terms
+    assert objective(out, tokens).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_of_a_process_are_disjoint_and_complete():
+    config = OptimizationConfig(batch_size=7, micro_batch_size=3)
+    assert rows_of_process(0, config) == [Rows(0, 3), Rows(3, 3), Rows(6, 1)]
+    assert rows_of_process(2, config) == [Rows(14, 3), Rows(17, 3), Rows(20, 1)]
+    assert rows_of_process(1, OptimizationConfig(batch_size=4)) == [Rows(4, 4)]
+
+
+def test_the_rate_follows_steps_not_turns():
+    """Warm-up of a tenth: with 20 steps, step 0 takes half of the peak and step 2 the peak."""
+    config = OptimizationConfig(num_steps=20, learning_rate=1e-3)
+    assert learning_rate_at(0, config) == pytest.approx(5e-4)
+    assert learning_rate_at(2, config) == pytest.approx(1e-3)
+    assert learning_rate_at(11, config) == pytest.approx(5e-4)
+    _, losses = stepped(action_tokens(8), dataclasses.replace(config, batch_size=8, micro_batch_size=2))
+    assert losses["learning_rate"] == learning_rate_at(3, config)
+
+
+def test_features_that_are_not_finite_are_refused():
+    tokens = action_tokens(4)
+    tokens.feat[0, 0, 0, 0] = float("nan")
+    with pytest.raises(RunError, match=r"step 4 cannot be taken: the tokens hold NaN or infinite values"):
+        stepped(tokens, OptimizationConfig(batch_size=4, num_steps=10))
+
+
+def test_a_loss_that_is_not_finite_changes_nothing():
+    config = OptimizationConfig(batch_size=4, num_steps=10)
+    model = started_model()
+    with torch.no_grad():
+        model.forward_dynamics.head.weight.fill_(float("inf"))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    turns = [(Rows(0, 4), action_tokens(4))]
+    with pytest.raises(
+        RunError, match=r"the loss or its gradient is not finite at step 4; the last checkpoint"
+    ):
+        take_step(model, build_optimizer(model, config), turns, Accelerator(cpu=True), config, step=3)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]), name
