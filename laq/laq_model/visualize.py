@@ -1,4 +1,4 @@
-"""The visualize job: one or two frames of a video as clouds, pictures and cameras; no point network needed."""
+"""The visualize job: one or two frames of a video as clouds, pictures and cameras, without point network."""
 
 from __future__ import annotations
 

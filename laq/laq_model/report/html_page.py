@@ -11,7 +11,7 @@ import importlib.resources
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .output_file import write_file
 
@@ -19,6 +19,7 @@ from .output_file import write_file
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
+@runtime_checkable
 class Section(Protocol):
     """A part of the page. See page_sections.py and page_viewers.py."""
 

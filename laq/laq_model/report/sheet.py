@@ -40,7 +40,8 @@ class Sheet:
     def image(self, title: str, image: Float[np.ndarray, "height width 3"]) -> None:
         """A picture, RGB in [0, 1], pixels as they are."""
         axes = self._next(title)
-        axes.imshow(image.clip(0, 1), interpolation="nearest")
+        # Rounded here: matplotlib would cut off.
+        axes.imshow((image.clip(0, 1) * 255).round().astype(np.uint8), interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
 
