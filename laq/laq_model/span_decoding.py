@@ -64,13 +64,14 @@ class _Decoding:
         every_n: int,
     ):
         self._span = span
+        self._path = index.root / span.video
         self._patience_s = config.decoder_patience_s
         self._pairs: list[FramePair] = []
         self._fault: BaseException | None = None
         self._last_sign_s = time.monotonic()
         self._is_done = threading.Event()
         if entry is None:
-            self._fault = VideoReadError(f"{index.root / span.video}: no longer there, or no longer usable")
+            self._fault = VideoReadError(f"{self._path}: no longer there, or no longer usable")
             self._is_done.set()
             return
 
@@ -101,7 +102,8 @@ class _Decoding:
             if time.monotonic() - self._last_sign_s > self._patience_s:
                 return DecodedSpan(self._span, (), f"the decoder gave no frame for {self._patience_s:g} s")
         if isinstance(self._fault, VideoReadError):
-            return DecodedSpan(self._span, (), str(self._fault))
+            # Whoever lists it puts the video's name before the reason.
+            return DecodedSpan(self._span, (), str(self._fault).removeprefix(f"{self._path}: "))
         if self._fault is not None:
             raise self._fault
         return DecodedSpan(self._span, self._pairs)
