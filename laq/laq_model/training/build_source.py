@@ -32,8 +32,9 @@ def build_source(config: TrainConfig, device: torch.device, *, is_talking: bool)
     encoder = build_encoder(config.encoder, device=device)
     if is_talking:
         print(index.summary())
-    train_set = PairDataset(index, config.data, split="train", seed=config.optimization.seed)
-    held_out_set = PairDataset(index, config.data, split="held_out", seed=config.optimization.seed)
+    seed, with_sensor = config.optimization.seed, config.encoder.geometry != "vggt"
+    train_set = PairDataset(index, config.data, split="train", seed=seed, with_sensor=with_sensor)
+    held_out_set = PairDataset(index, config.data, split="held_out", seed=seed, with_sensor=with_sensor)
     described = {
         **token_settings(config.encoder, config.data),
         "weights": weights_digests(config.encoder),

@@ -168,10 +168,8 @@ def _numbered_frames(
             return
         container.seek(int(table.pts[start]), stream=stream)
         for frame in decoded_frames(container, stream):
-            # Frames before the keyframe lack their references; they are not wanted here.
-            if frame.pts is None or frame.pts < table.pts[start]:
-                continue
-            number = bisect_left(table.pts, frame.pts)
+            # A seek may end earlier than asked, so the number comes from the time stamp.
+            number = bisect_left(table.pts, frame.pts) if frame.pts is not None else table.num_frames
             if number < table.num_frames and table.pts[number] == frame.pts:
                 yield number, frame
 
