@@ -67,7 +67,9 @@ def names(visualization) -> list[str]:
 
 
 def test_one_frame_gives_a_cloud_a_sheet_and_a_camera(single):
-    assert names(single) == ["frame_000007.ply", "frame_000007.png", "frame_000007_camera.json"]
+    assert names(single) == [
+        *("frame_000007.ply", "frame_000007.png", "frame_000007_camera.json", "view.html")
+    ]
     assert all(path.stat().st_size > 300 for path in single.files)
     assert {path.name for path in single.files[0].parent.iterdir()} == set(names(single))
 
@@ -114,7 +116,7 @@ def test_camera_file_says_which_part_of_the_video_it_sees(single):
 def test_two_frames_are_one_scene_with_an_overlay(pair):
     assert names(pair) == [
         *("frame_000002.ply", "frame_000002.png", "frame_000009.ply", "frame_000009.png"),
-        *("frame_000002_camera.json", "overlay.ply", "overlay.png"),
+        *("frame_000002_camera.json", "overlay.ply", "overlay.png", "view.html"),
     ]
     assert tuple(pair.scene.is_kept.shape[:2]) == (1, 2)
     frames = json.loads(pair.files[4].read_text())["frames"]
@@ -153,7 +155,10 @@ def test_it_says_what_it_wrote(video, tmp_path, capsys):
     assert any(
         line.startswith("frame 1: ") and line.endswith(f"points from {SIZE * SIZE} pixels") for line in lines
     )
-    assert lines[-1] == f"wrote to {tmp_path}: frame_000001.ply, frame_000001.png, frame_000001_camera.json"
+    assert (
+        lines[-1]
+        == f"wrote to {tmp_path}: frame_000001.ply, frame_000001.png, frame_000001_camera.json, view.html"
+    )
 
 
 def test_no_point_network_is_asked_for(video, tmp_path, monkeypatch):

@@ -16,9 +16,11 @@ from .presets import Preset
 from .report.camera_file import SeenFrame, write_camera_file
 from .report.changed_cells import APPEARED, RECOLOURED, VANISHED, find_changed_cells, view_of_point
 from .report.frame_sheet import unit_of, write_frame_sheet
+from .report.html_page import write_page
 from .report.output_file import make_output_folder
 from .report.overlay_sheet import highlight, write_overlay_sheet
 from .report.ply import write_ply
+from .report.scene_view import scene_view
 from .structures import DepthAndCameras
 from .video.config import VideoDataConfig
 from .video.decode import read_frames
@@ -38,7 +40,7 @@ class VisualizeConfig:
     video: str = ""
     """The video file."""
     output: Path = Path("pointcloud")
-    """Folder for the clouds (PLY), pictures (PNG) and cameras (JSON)."""
+    """Folder for the clouds (PLY), pictures (PNG), cameras (JSON) and a view to turn (view.html)."""
     frame: int = 0
     """Number of the frame, counted from 0."""
     second_frame: int | None = None
@@ -98,6 +100,7 @@ def visualize(config: VisualizeConfig) -> Visualization:
     files.append(camera_file)
     if len(frames) == 2:
         files += _write_overlay(config, video.name, scene)
+    files.append(_write_view(config, video.name, scene))
     print(f"wrote to {config.output}: {', '.join(file.name for file in files)}")
     return Visualization(scene, files)
 
@@ -193,6 +196,15 @@ def _write_overlay(config: VisualizeConfig, video: str, scene: SceneObservation)
         config=config.encoder,
     )
     return [cloud, sheet]
+
+
+def _write_view(config: VisualizeConfig, video: str, scene: SceneObservation) -> Path:
+    frame_names = [f"frame {index}" for index in config.frame_indices]
+    title = f"{video}, {' and '.join(frame_names)}"
+    page = config.output / "view.html"
+    section = scene_view(scene, frame_names, title=f"Points in {unit_of(scene)}", config=config.encoder)
+    write_page(page, title=title, sections=[section])
+    return page
 
 
 def _comments(scene: SceneObservation) -> list[str]:

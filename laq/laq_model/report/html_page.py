@@ -63,6 +63,8 @@ def page_html(*, title: str, sections: Sequence[Section], lead: str = "", footer
         f'<li><a href="#{anchor}">{html.escape(section.title)}</a></li>'
         for anchor, section in zip(anchors, sections, strict=True)
     )
+    # One section is its own list of contents.
+    navigation = f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n' if len(sections) > 1 else ""
     parts = "\n".join(
         f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{html.escape(section.title)}</h2>\n'
         f"{paragraphs(section.text)}{section.body()}\n</section>"
@@ -83,8 +85,7 @@ def page_html(*, title: str, sections: Sequence[Section], lead: str = "", footer
 <a class="skip" href="#content">Skip to the content</a>
 <header>
 <h1>{html.escape(title)}</h1>
-{paragraphs(lead)}<nav aria-label="Contents"><ul>{contents}</ul></nav>
-</header>
+{paragraphs(lead)}{navigation}</header>
 <main id="content">
 {parts}
 </main>

@@ -48,7 +48,7 @@ for (const root of document.querySelectorAll(".cloud-view")) {
         for (let y = Math.max(top, 0); y < Math.min(top + size, height); y++) {
           for (let x = Math.max(left, 0); x < Math.min(left + size, width); x++) {
             const pixel = y * width + x;
-            if (far >= depth[pixel]) continue;
+            if (far > depth[pixel]) continue; // of equals the later cloud shows
             depth[pixel] = far;
             image.data[4 * pixel] = color[i];
             image.data[4 * pixel + 1] = color[i + 1];

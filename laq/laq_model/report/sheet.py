@@ -57,11 +57,13 @@ class Sheet:
         """A map of numbers with its colour bar: 1st to 99th percentile, invalid pixels grey."""
         axes = self._next(title)
         low, high = np.percentile(values[is_valid], [1, 99]) if is_valid.any() else (0.0, 1.0)
+        if high - low < 1e-6 * abs(high):  # one value: the middle of a range about it
+            low, high = low - 0.5, high + 0.5
         shown = axes.imshow(
             np.ma.masked_array(values, ~is_valid),
             cmap=colours,
             vmin=low,
-            vmax=high if high > low else low + 1e-6,
+            vmax=high,
             interpolation="nearest",
         )
         axes.set_facecolor(MISSING)
@@ -84,6 +86,7 @@ class Sheet:
         axes.set_xlabel(f"{side.right_label} ({unit})", color=INK, fontsize=10)
         axes.set_ylabel(f"{side.up_label} ({unit})", color=INK, fontsize=10)
         axes.tick_params(labelsize=9, colors=MUTED)
+        axes.locator_params(nbins=5)
 
     def text(self, title: str, lines: Sequence[tuple[str, str, Colour]]) -> None:
         """Lines of (value, what it counts, colour); an empty value makes a note of the whole line."""
