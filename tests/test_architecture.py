@@ -21,7 +21,7 @@ FLOORS = [
     (
         "services",
         [
-            *("durable_files", "feature_store", "checkpoint", "encoder_fingerprint"),
+            *("durable_files", "skipped_videos", "feature_store", "checkpoint", "encoder_fingerprint"),
             *("pair_encoding", "span_decoding", "trained_run", "report"),
         ],
         "chained",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,16 @@ import torch
 from tqdm import tqdm
 
 from .concerto_wrapper import ConcertoEncoder, EncoderConfig, build_encoder
-from .durable_files import folder_lock, write_atomically
+from .durable_files import folder_lock
 from .encoder_fingerprint import token_settings, weights_digests
-from .errors import ConfigError, DatasetError
+from .errors import ConfigError
 from .feature_store import FeatureStoreWriter, Part, TokenShape, open_store_writer
 from .pair_encoding import encode_pairs
 from .presets import Preset
+from .skipped_videos import refuse_too_many_skipped, write_skipped
 from .span_decoding import DecodedSpan, count_pairs, decode_spans
 from .structures import GEOMETRY_CHANNELS, FramePair
-from .video.index import VideoIndex, build_index
+from .video.index import build_index
 from .webm_dataset import VideoDataConfig
 
 SKIPPED_FILE = "skipped.jsonl"
@@ -84,7 +84,8 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     index = build_index(config.data)
     print(index.summary())
     unreadable = tuple((video.name, video.reason) for video in index.skipped)
-    _refuse_too_many(unreadable, index, config)
+    num_videos = len(index.videos) + len(unreadable)
+    refuse_too_many_skipped(unreadable, num_videos=num_videos, max_share=config.max_skipped_share)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     encoder = build_encoder(config.encoder, device=device)
     with open_store_writer(
@@ -107,7 +108,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
                 encode_shard(decoded, encoder, writer, number, batch_size=config.batch_size, device=device)
                 progress.update(sum(span.num_pairs for span in spans))
         result = _summarise(config, writer, unreadable)
-    _refuse_too_many(result.skipped, index, config)
+    refuse_too_many_skipped(result.skipped, num_videos=num_videos, max_share=config.max_skipped_share)
     return result
 
 
@@ -149,9 +150,8 @@ def _summarise(
     """Say what the store holds, and list every video that it lacks in skipped.jsonl."""
     records = writer.records()
     skipped = tuple(dict.fromkeys((*unreadable, *(entry for record in records for entry in record.skipped))))
-    lines = [json.dumps({"video": video, "reason": reason}, ensure_ascii=False) for video, reason in skipped]
     with folder_lock(config.output_dir, name=".lock-plan", is_patient=True):  # other parts end now, too
-        write_atomically(config.output_dir / SKIPPED_FILE, "".join(f"{line}\n" for line in lines))
+        write_skipped(config.output_dir / SKIPPED_FILE, skipped)
     result = PrecomputeResult(
         output_dir=config.output_dir,
         num_pairs=sum(record.num_pairs for record in records),
@@ -163,14 +163,3 @@ def _summarise(
         f"{len(skipped)} videos skipped" + (f", listed in {SKIPPED_FILE}" if skipped else "")
     )
     return result
-
-
-def _refuse_too_many(skipped: Sequence[tuple[str, str]], index: VideoIndex, config: PrecomputeConfig) -> None:
-    names = {video for video, _ in skipped}
-    total = len(names | {entry.name for entry in index.videos})
-    if len(names) > config.max_skipped_share * total:
-        video, reason = skipped[0]
-        raise DatasetError(
-            f"{len(names)} of {total} videos cannot be used (the first: {video}: {reason}); "
-            f"max_skipped_share allows {config.max_skipped_share:g}. Repair the data, or raise it"
-        )

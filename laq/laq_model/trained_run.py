@@ -24,12 +24,14 @@ class TrainedRun:
     """What a run folder holds.
 
     Attributes:
+        tokens: what the tokens were that the model was trained on (see encoder_fingerprint.py).
         fingerprint: the first digits of the SHA-256 of the weights file.
     """
 
     model: ConcertoLAQ
     encoder: EncoderConfig
     data: VideoDataConfig
+    tokens: dict[str, Any]
     fingerprint: str
 
 
@@ -51,6 +53,7 @@ def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") ->
         model=model,
         encoder=_restore(EncoderConfig, run.config["encoder"], run.path),
         data=_restore(VideoDataConfig, run.config["data"], run.path),
+        tokens=run.record["data"].get("tokens", {}),
         fingerprint=hashlib.sha256(weights.read_bytes()).hexdigest()[:12],
     )
 

@@ -27,6 +27,7 @@ class PairNames(Sequence[PairName]):
     Attributes:
         videos: every video that has pairs, in the store's order.
         video_number: of each pair, the place of its video in ``videos``.
+        current_index: of each pair, the frame that it starts at.
     """
 
     def __init__(self, table: pa.Table):
@@ -34,6 +35,7 @@ class PairNames(Sequence[PairName]):
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
         self.videos: list[str] = encoded.dictionary.to_pylist()
         self.video_number: Int[np.ndarray, " pairs"] = encoded.indices.to_numpy()
+        self.current_index: Int[np.ndarray, " pairs"] = table["current_index"].to_numpy()
         self._columns = [table[name].to_numpy() for name in table.column_names if name != "video"]
 
     def __len__(self) -> int:

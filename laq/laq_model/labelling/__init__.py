@@ -1,0 +1,1 @@
+"""Labelling: action tokens of every pair, once, in the formats that others read."""

@@ -1,0 +1,171 @@
+"""Where the tokens to label come from: videos through the encoder, or a feature store. Each pair once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from ..concerto_wrapper import ConcertoEncoder, build_encoder
+from ..encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
+from ..feature_store import FeatureStore, PairName, Span, extend_plan
+from ..pair_encoding import encode_pairs
+from ..span_decoding import count_pairs, decode_spans
+from ..structures import FramePair, PairTokens
+from ..trained_run import TrainedRun
+from ..video.index import VideoIndex, build_index
+from ..webm_dataset import VideoDataConfig
+from .config import LabelConfig
+
+ADVICE = "Label with the encoder that the model was trained with"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some pairs that are labelled together.
+
+    Attributes:
+        content: what they are, as plain JSON values.
+    """
+
+    num_pairs: int
+    content: list[list[Any]]
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Parts of a data set, and their tokens."""
+
+    num_videos: int
+    skipped: tuple[tuple[str, str], ...]
+
+    def parts(self, part_pairs: int) -> list[Part]:
+        """All pairs, each in one part; the same for the same data."""
+        ...
+
+    def read(
+        self, part: Part, skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
+        """Names and tokens of a part, batch by batch; videos that fail are added to ``skipped``."""
+        ...
+
+
+class VideoTokens:
+    """Decodes and encodes every pair of the videos."""
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        encoder: ConcertoEncoder,
+        data: VideoDataConfig,
+        *,
+        every_n: int,
+        batch_size: int,
+        device: torch.device,
+    ):
+        self.skipped = tuple((video.name, video.reason) for video in index.skipped)
+        self.num_videos = len(index.videos) + len(index.skipped)
+        self._index, self._encoder, self._data = index, encoder, data
+        self._every_n, self._batch_size, self._device = every_n, batch_size, device
+
+    def parts(self, part_pairs: int) -> list[Part]:
+        """Whole videos, until a part is full; a longer video is cut."""
+        videos = (
+            (entry.name, count_pairs(entry, self._data, every_n=self._every_n))
+            for entry in self._index.videos
+        )
+        return [
+            Part(
+                num_pairs=sum(span.num_pairs for span in spans),
+                content=[[span.video, span.first_pair, span.num_pairs] for span in spans],
+            )
+            for spans in extend_plan([], videos, shard_pairs=part_pairs)
+        ]
+
+    def read(
+        self, part: Part, skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
+        """Decode, then encode."""
+        spans = [Span(*span) for span in part.content]
+
+        def pairs() -> Iterator[FramePair]:
+            for decoded in decode_spans(self._index, spans, self._data, every_n=self._every_n):
+                if decoded.reason:
+                    skipped.append((decoded.span.video, decoded.reason))
+                yield from decoded.pairs
+
+        return encode_pairs(pairs(), self._encoder, batch_size=self._batch_size, device=self._device)
+
+
+class StoreTokens:
+    """Reads every pair of a store, or every n-th."""
+
+    def __init__(self, store: FeatureStore, *, every_n: int, max_videos: int, batch_size: int):
+        names = store.names
+        last_video = max_videos or len(names.videos)
+        self._pairs = [
+            pair
+            for pair, video in enumerate(names.video_number.tolist())
+            if video < last_video and names.current_index[pair] % every_n == 0
+        ]
+        self.skipped = tuple(dict(store.skipped).items())
+        self.num_videos = min(last_video, len(names.videos)) + len(self.skipped)
+        self._store, self._batch_size = store, batch_size
+
+    def parts(self, part_pairs: int) -> list[Part]:
+        """In the order of the store."""
+        chunks = (self._pairs[start : start + part_pairs] for start in range(0, len(self._pairs), part_pairs))
+        return [Part(num_pairs=len(chunk), content=[[pair] for pair in chunk]) for chunk in chunks]
+
+    def read(
+        self, part: Part, skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
+        """Read rows."""
+        pairs = [pair for (pair,) in part.content]
+        for start in range(0, len(pairs), self._batch_size):
+            batch = pairs[start : start + self._batch_size]
+            yield [self._store.names[pair] for pair in batch], self._store.read(batch)
+
+
+def build_token_source(config: LabelConfig, run: TrainedRun, device: torch.device) -> TokenSource:
+    """What the flags ask for, once its tokens are known to be those of the model.
+
+    Raises:
+        LAQError: no data, missing weights, or tokens of another encoder than the model was trained on.
+    """
+    if config.features:
+        store = FeatureStore(config.features)
+        refuse_other_tokens(
+            store.description,
+            _comparable(run.tokens),
+            source=f"the feature store {store.folder}",
+            advice=ADVICE,
+        )
+        return StoreTokens(
+            store, every_n=config.every_n, max_videos=config.max_videos, batch_size=config.batch_size
+        )
+    data = replace(run.data, data_dir=config.data_dir, max_videos=config.max_videos)
+    index = build_index(data)
+    print(index.summary())
+    encoder_config = replace(
+        run.encoder,
+        vggt_weights=config.vggt_weights or run.encoder.vggt_weights,
+        concerto_weights=config.concerto_weights or run.encoder.concerto_weights,
+    )
+    encoder = build_encoder(encoder_config, device=device)
+    refuse_other_tokens(
+        {**token_settings(encoder_config, data), "weights": weights_digests(encoder_config)},
+        _comparable(run.tokens),
+        source="this installation",
+        advice=ADVICE,
+    )
+    return VideoTokens(
+        index, encoder, data, every_n=config.every_n, batch_size=config.batch_size, device=device
+    )
+
+
+def _comparable(tokens: dict[str, Any]) -> dict[str, Any]:
+    """Which pairs were taken does not change what a token is."""
+    return {name: value for name, value in tokens.items() if name != "every_n"}
