@@ -8,8 +8,10 @@ from test_training_scenes import write_shard
 from torch.testing import assert_close
 
 from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
+from laq_model.errors import ConfigError
 from laq_model.geometry_source import SensorSource
-from laq_model.pretraining import tiny_concerto
+from laq_model.pretraining import evaluate_concerto, tiny_concerto
+from laq_model.pretraining.evaluate_concerto import EvaluateConcertoConfig
 from laq_model.pretraining.point_clouds import CloudBank, build_clouds
 from laq_model.pretraining.run_state import save_network
 from laq_model.pretraining.tiny_concerto import TinyConcertoConfig, new_model, objective, train
@@ -142,3 +144,45 @@ def test_the_mask_is_drawn_again_for_each_step(config):
             for seed in (1, 1, 2)
         ]
     assert values[0] == values[1] != values[2]
+
+
+def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        evaluate_concerto, "with_preset", lambda encoder, preset: replace(encoder, feature_levels=1)
+    )
+    monkeypatch.setattr(
+        evaluate_concerto,
+        "probe_moved_points",
+        lambda features, train, held_out: features(held_out.batch([0])).abs().mean().item(),
+    )
+    torch.manual_seed(3)
+    path = tmp_path / "untrained.safetensors"
+    save_network(path, build_ptv3(MICRO_CONCERTO).state_dict(), config=MICRO_CONCERTO, provenance={})
+    same, other = (
+        evaluate_concerto.evaluate_file(
+            EvaluateConcertoConfig(
+                scenes=config.scenes,
+                vggt_weights=config.vggt_weights,
+                weights=str(path),
+                recorded_share=1.0,
+                num_clips=4,
+                seed=seed,
+            )
+        )
+        for seed in (3, 4)
+    )
+    # The file holds what seed 3 starts from, in float16: eleven bits of each weight.
+    assert same["moved_auc"] == pytest.approx(same["moved_auc_untrained"], rel=5e-3)
+    assert abs(other["moved_auc"] / other["moved_auc_untrained"] - 1) > 1e-2
+    held_out = tiny_concerto.build_bank(
+        replace(config, recorded_share=1.0, seed=3),
+        tiny_concerto.read_vggt(config.vggt_weights),
+        held_out=True,
+    )
+    raw = tiny_concerto.raw_inputs(held_out.batch([0])).abs().mean()
+    assert same["moved_auc_raw"] == pytest.approx(float(raw))
+
+
+def test_evaluation_checks_its_settings():
+    with pytest.raises(ConfigError, match="num_clips must be at least 1, got 0"):
+        EvaluateConcertoConfig(scenes="", vggt_weights="", weights="", num_clips=0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .point_clouds import CloudBank, PointBatch
 
-PROBE_CLOUDS = 48  # of each bank, at most
+PROBE_CLOUDS = 80  # of each bank, at most
 RIDGE = 1e-3  # beside unit-variance features
 
 Features = Callable[[PointBatch], Float[Tensor, "points channels"]]

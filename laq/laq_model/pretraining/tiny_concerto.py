@@ -284,7 +284,7 @@ def evaluate(
             model, batch, config=config, bank=held_out, generator=torch.Generator().manual_seed(first)
         )
         losses.append({name: float(value) for name, value in terms.items()})
-    untrained = build_ptv3(TINY_NETWORK)
+    untrained = build_ptv3(TINY_NETWORK).eval()
 
     def features_of(network: PointTransformerV3) -> Features:
         return lambda batch: all_levels(network, batch, max_grid_coord=held_out.max_grid_coord)
@@ -305,6 +305,24 @@ def all_levels(
     network: PointTransformerV3, batch: PointBatch, *, max_grid_coord: int, mask: Tensor | None = None
 ) -> Float[Tensor, "points channels"]:
     """Features of every stage, joined, for every point."""
+    return point_features(
+        network,
+        batch,
+        max_grid_coord=max_grid_coord,
+        feature_levels=len(network.config.enc_channels) - 1,
+        mask=mask,
+    )
+
+
+def point_features(
+    network: PointTransformerV3,
+    batch: PointBatch,
+    *,
+    max_grid_coord: int,
+    feature_levels: int,
+    mask: Tensor | None = None,
+) -> Float[Tensor, "points channels"]:
+    """Features of the deepest stage and ``feature_levels`` finer ones, joined, for every point."""
     out = network(
         coord=batch.coord,
         grid_coord=batch.grid_coord,
@@ -313,7 +331,7 @@ def all_levels(
         max_grid_coord=max_grid_coord,
         mask=mask,
     )
-    return out.to_points(len(out.stages) - 1)
+    return out.to_points(feature_levels)
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""Measure a tiny Concerto on held-out scenes, beside what it reads and a network that learned nothing.
+
+python -m laq_model.pretraining.evaluate_concerto --scenes DIR --vggt_weights FILE --weights FILE
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+import torch
+import tyro
+
+from ..concerto_wrapper import EncoderConfig
+from ..errors import ConfigError, LAQError
+from ..presets import with_preset
+from ..ptv3 import PointTransformerV3, build_ptv3, load_official_weights
+from ..weights import read_weights
+from .point_probe import Features, probe_moved_points
+from .tiny_concerto import TinyConcertoConfig, build_bank, point_features, raw_inputs, read_vggt
+
+
+@dataclass(frozen=True)
+class EvaluateConcertoConfig:
+    """One measurement."""
+
+    scenes: str
+    """Folder of rendered training scenes, with held-out shards."""
+    vggt_weights: str
+    """The tiny VGGT's file: its depth makes the clouds."""
+    weights: str
+    """The network's file."""
+    recorded_share: float = 0.0
+    """Share of clips with recorded instead of predicted depth."""
+    num_clips: int = 120
+    """Training clips of the probe; as many held-out ones, if there are."""
+    seed: int = 0
+    """Of the clips and of the untrained network."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1:
+            raise ConfigError(f"num_clips must be at least 1, got {self.num_clips}")
+
+
+def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, float]:
+    """The probe's value for the network, an untrained one and the raw inputs, as the encoder joins stages."""
+    file = read_weights(config.weights)
+    network = build_ptv3(file.config)
+    load_official_weights(network, file.tensors)
+    torch.manual_seed(config.seed)
+    untrained = build_ptv3(file.config)
+    clouds = TinyConcertoConfig(
+        scenes=config.scenes,
+        vggt_weights=config.vggt_weights,
+        output="",
+        recorded_share=config.recorded_share,
+        num_clips=config.num_clips,
+        seed=config.seed,
+    )
+    vggt = read_vggt(config.vggt_weights)
+    train, held_out = (build_bank(clouds, vggt, held_out=is_held_out) for is_held_out in (False, True))
+    feature_levels = with_preset(EncoderConfig(), "tiny").feature_levels
+
+    def features_of(network: PointTransformerV3) -> Features:
+        network.eval()
+        return lambda batch: point_features(
+            network, batch, max_grid_coord=held_out.max_grid_coord, feature_levels=feature_levels
+        )
+
+    return {
+        "moved_auc": probe_moved_points(features_of(network), train, held_out),
+        "moved_auc_untrained": probe_moved_points(features_of(untrained), train, held_out),
+        "moved_auc_raw": probe_moved_points(raw_inputs, train, held_out),
+    }
+
+
+def main() -> None:
+    """Flags to one JSON object on stdout."""
+    try:
+        print(json.dumps(evaluate_file(tyro.cli(EvaluateConcertoConfig, use_underscores=True)), indent=2))
+    except LAQError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
