@@ -45,6 +45,12 @@ COMMANDS = {
         "evaluate",
         "measure a trained run on held-out videos",
     ),
+    "benchmark make": (
+        "simulation.episodes",
+        "EpisodesConfig",
+        "make_episodes",
+        "film simulated episodes with known actions (extra [sim])",
+    ),
     "demo": ("demo", "DemoConfig", "demo", "the whole pipeline on the embedded clips and networks"),
 }
 

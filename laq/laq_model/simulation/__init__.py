@@ -1,6 +1,8 @@
-"""Meta-World episodes with known actions, depth and cameras (extra ``[sim]``); nothing else imports the simulator."""
+"""Meta-World episodes with known actions, depth and cameras; only this room needs the extra ``[sim]``."""
 
 import os
+import sys
 
-# MuJoCo chooses its off-screen graphics when it is imported, so this must come first. MUJOCO_GL=osmesa works too.
-os.environ.setdefault("MUJOCO_GL", "egl")
+# MuJoCo chooses its off-screen graphics when it is imported, so this comes first. MUJOCO_GL=osmesa works too.
+if sys.platform == "linux":
+    os.environ.setdefault("MUJOCO_GL", "egl")

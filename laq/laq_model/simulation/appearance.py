@@ -17,12 +17,12 @@ def randomize_appearance(model: Any, rng: np.random.Generator) -> None:
     for geom in range(model.ngeom):
         if model.geom_matid[geom] < 0 and model.geom_rgba[geom, 3] > 0:
             model.geom_rgba[geom, :3] = body_color[int(model.geom_bodyid[geom])]
-    model.vis.headlight.ambient[:] = rng.uniform(0.25, 0.5)
-    model.vis.headlight.diffuse[:] = rng.uniform(0.2, 0.5)
+    model.vis.headlight.ambient[:] = rng.uniform(0.3, 0.5)
+    model.vis.headlight.diffuse[:] = rng.uniform(0.3, 0.55)
     for light in range(model.nlight):
         model.light_diffuse[light] = rng.uniform(0.1, 0.6) * (1 + 0.15 * rng.standard_normal(3))
         model.light_pos[light] += rng.uniform(-0.4, 0.4, 3)
 
 
 def _color(rng: np.random.Generator, *, saturation: float) -> tuple[float, float, float]:
-    return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, saturation), rng.uniform(0.35, 1.0))
+    return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, saturation), rng.uniform(0.45, 1.0))

@@ -1,7 +1,7 @@
-"""Where the camera stands in each frame of an episode: fixed, moving, or moving around a frozen scene. Pure numpy.
+"""Where the camera stands in each frame of an episode: fixed, or moved like an orbit, by hand or on a dolly.
 
-World: z up, metres; the table's middle is near (0, 0.6, 0), the robot stands at the origin and the cameras on the
-other side of the table (azimuth from the x axis, counter-clockwise). Cameras have OpenCV axes.
+World: z up, metres; the table's middle is near (0, 0.6, 0), the robot stands at the origin and the cameras on
+the other side of the table (azimuth from the x axis, counter-clockwise). Cameras have OpenCV axes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def draw_path(rng: np.random.Generator, *, num_frames: int, size: int, move: str
 
 
 def look_at(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Camera-from-world [frames, 4, 4] of cameras at ``eye`` that look at ``target`` with the horizon level."""
+    """Camera-from-world [frames, 4, 4] of cameras at ``eye`` that look at ``target``, horizon level."""
     forward = target - eye
     forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -77,7 +77,7 @@ def look_at(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np
 
 
 def intrinsics_from_fov(vertical_fov_rad: float, size: int) -> NDArray[np.float64]:
-    """K of a square image; the optical axis meets the image's middle, (size − 1) / 2 in integer pixel centres."""
+    """K of a square image; the optical axis meets its middle, (size − 1) / 2 in integer pixel centres."""
     focal_px = size / 2 / np.tan(vertical_fov_rad / 2)
     centre_px = (size - 1) / 2
     return np.array([[focal_px, 0, centre_px], [0, focal_px, centre_px], [0, 0, 1.0]])

@@ -1,4 +1,4 @@
-"""Colour and depth pictures of recorded states. The only file, with rollout.py, that touches the simulator."""
+"""Colour and depth pictures of recorded states."""
 
 from __future__ import annotations
 
@@ -7,53 +7,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
 from .camera_paths import CameraPath
+from .simulator import load_mujoco, no_graphics
 
 _CAMERA = "corner2"  # a camera of every Meta-World scene, moved to where we want it
 
 
-def _load_mujoco() -> Any:
-    try:
-        import mujoco  # noqa: PLC0415 (optional extra)
-    except ImportError as error:
-        raise ConfigError("the simulator is not installed; pip install 'concerto-laq[sim]'") from error
-    return mujoco
-
-
 class SceneRenderer:
-    """Draws states of one model at one size; goal markers stay hidden. Close it when done."""
+    """Draws states of one model; goal markers stay hidden. Close it when done.
 
-    def __init__(self, model: Any, *, size: int):
-        self._mujoco = _load_mujoco()
+    Depth may be drawn at another size than colour: averaging or skipping pixels of a large depth map would
+    put points where nothing is, or shift them against the camera.
+    """
+
+    def __init__(self, model: Any, *, size: int, depth_size: int | None = None):
+        """Raises ConfigError where there are no graphics."""
+        self._mujoco = load_mujoco()
         # Multisampling and large shadow maps cost most of the time and change little at these sizes.
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 1024
         self._model = model
         self._data = self._mujoco.MjData(model)
         self._size = size
-        self._renderer = self._mujoco.Renderer(model, size, size)
         self._options = self._mujoco.MjvOption()
         self._options.sitegroup[:] = 0
         self._camera = model.camera(_CAMERA).id
+        try:
+            self._color = self._mujoco.Renderer(model, size, size)
+            small = depth_size not in (None, size)
+            self._depth = self._mujoco.Renderer(model, depth_size, depth_size) if small else self._color
+        except Exception as error:  # each graphics library has its own way to fail
+            raise no_graphics(error) from error
 
     def close(self) -> None:
-        """Free the graphics context."""
-        self._renderer.close()
+        """Free the graphics contexts."""
+        for renderer in {id(self._color): self._color, id(self._depth): self._depth}.values():
+            renderer.close()
+
+    def draw_depth(self, qpos: NDArray[np.float64], path: CameraPath, frame: int) -> NDArray[np.float32]:
+        """Depth alone, in metres along the optical axis [depth_size, depth_size]."""
+        self._place(path.cam_from_world[frame], path.intrinsics)
+        self._data.qpos[:] = qpos
+        self._mujoco.mj_forward(self._model, self._data)
+        self._depth.update_scene(self._data, camera=self._camera, scene_option=self._options)
+        self._depth.enable_depth_rendering()
+        depth = self._depth.render().copy()
+        self._depth.disable_depth_rendering()
+        return depth
 
     def draw(
         self, qpos: NDArray[np.float64], path: CameraPath, frame: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """RGB [size, size, 3] and depth in metres along the optical axis [size, size]."""
-        self._place(path.cam_from_world[frame], path.intrinsics)
-        self._data.qpos[:] = qpos
-        self._mujoco.mj_forward(self._model, self._data)
-        self._renderer.update_scene(self._data, camera=self._camera, scene_option=self._options)
-        rgb = self._renderer.render().copy()
-        self._renderer.enable_depth_rendering()
-        depth = self._renderer.render().copy()
-        self._renderer.disable_depth_rendering()
-        return rgb, depth
+        """RGB [size, size, 3] and depth in metres along the optical axis [depth_size, depth_size]."""
+        depth = self.draw_depth(qpos, path, frame)
+        self._color.update_scene(self._data, camera=self._camera, scene_option=self._options)
+        return self._color.render().copy(), depth
 
     def _place(self, cam_from_world: NDArray[np.float64], intrinsics: NDArray[np.float64]) -> None:
         rotation = cam_from_world[:3, :3]

@@ -1,7 +1,7 @@
-"""Roll-outs of Meta-World tasks by the scripted experts, disturbed so that one frame does not betray the action.
+"""Roll-outs of Meta-World tasks by the scripted experts, disturbed so that no frame betrays the action.
 
-A deterministic expert's next action can be read from the current picture alone, and a probe would then measure
-appearance. So the expert's action gets smooth noise, and now and then a detour replaces it.
+A deterministic expert's next action can be read from the current picture alone, and a probe would then
+measure appearance. So the expert's action gets smooth noise, and now and then a detour replaces it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .camera_paths import smooth_noise
+from .simulator import load_metaworld
 
 NOISE = 0.35  # of the action's range [-1, 1]
 DETOUR_SHARE = 0.4  # of the control steps
@@ -79,18 +80,14 @@ def roll_out(task: str, *, seed: int, num_frames: int, steps_per_frame: int) -> 
 
 
 def _make(task: str, seed: int) -> tuple[Any, Any]:
-    try:
-        import metaworld  # noqa: PLC0415 (optional extra)
-        from metaworld.policies import ENV_POLICY_MAP  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError("the simulator is not installed; pip install 'concerto-laq[sim]'") from error
-    if task not in ENV_POLICY_MAP:
-        raise ConfigError(f"Meta-World has no task {task!r}; it has {', '.join(sorted(ENV_POLICY_MAP))}")
+    metaworld, experts = load_metaworld()
+    if task not in experts:
+        raise ConfigError(f"Meta-World has no task {task!r}; it has {', '.join(sorted(experts))}")
     benchmark = metaworld.MT1(task, seed=seed)
     env = benchmark.train_classes[task]()
     env.set_task(benchmark.train_tasks[seed % len(benchmark.train_tasks)])
     env.max_path_length = 10**9  # episodes end when we say so
-    return env, ENV_POLICY_MAP[task]()
+    return env, experts[task]()
 
 
 def _record(env: Any, observation: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

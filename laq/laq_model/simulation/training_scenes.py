@@ -2,10 +2,10 @@
 
     python -m laq_model.simulation.training_scenes --output DIR --num_clips 2400
 
-One shard is ``rgb_XXXX.npy`` uint8 [clips, 4, size, size, 3], ``depth_XXXX.npy`` uint16 millimetres along the
-optical axis [clips, 4, size, size] (0: beyond 8 m), and ``cameras_XXXX.npz`` with K [clips, 3, 3] (pixels of these
-images, integer pixel centres), cam_from_world [clips, 4, 3, 4] (OpenCV axes, metres) and task [clips]. The shards
-``heldout_*`` come from tasks that no other shard has; the demo pack's tasks are in neither.
+One shard is ``rgb_XXXX.npy`` uint8 [clips, 4, size, size, 3], ``depth_XXXX.npy`` uint16 millimetres along
+the optical axis [clips, 4, size, size] (0: beyond 8 m), and ``cameras_XXXX.npz`` with K [clips, 3, 3] (pixels
+of these images, integer pixel centres), cam_from_world [clips, 4, 3, 4] (OpenCV axes, metres), task [clips].
+The shards ``heldout_*`` come from tasks that no other shard has; the demo pack's tasks are in neither.
 """
 
 from __future__ import annotations
@@ -22,7 +22,33 @@ from .camera_paths import MOVES, draw_path
 from .render import SceneRenderer
 from .rollout import roll_out
 
-TRAINING_TASKS = ["assembly-v3", "basketball-v3", "bin-picking-v3", "box-close-v3", "button-press-topdown-v3", "button-press-v3", "coffee-button-v3", "coffee-pull-v3", "dial-turn-v3", "door-lock-v3", "door-open-v3", "drawer-open-v3", "faucet-open-v3", "hammer-v3", "hand-insert-v3", "handle-pull-v3", "peg-insert-side-v3", "pick-place-v3", "plate-slide-side-v3", "push-v3", "shelf-place-v3", "soccer-v3", "stick-push-v3", "sweep-v3", "window-open-v3"]
+TRAINING_TASKS = (
+    "assembly-v3",
+    "basketball-v3",
+    "bin-picking-v3",
+    "box-close-v3",
+    "button-press-topdown-v3",
+    "button-press-v3",
+    "coffee-button-v3",
+    "coffee-pull-v3",
+    "dial-turn-v3",
+    "door-lock-v3",
+    "door-open-v3",
+    "drawer-open-v3",
+    "faucet-open-v3",
+    "hammer-v3",
+    "hand-insert-v3",
+    "handle-pull-v3",
+    "peg-insert-side-v3",
+    "pick-place-v3",
+    "plate-slide-side-v3",
+    "push-v3",
+    "shelf-place-v3",
+    "soccer-v3",
+    "stick-push-v3",
+    "sweep-v3",
+    "window-open-v3",
+)
 HELD_OUT_TASKS = ("pick-out-of-hole-v3", "push-back-v3", "window-close-v3", "faucet-close-v3")
 VIEWS = 4
 CLIPS_PER_EPISODE = 6
@@ -55,11 +81,13 @@ def render_training_scenes(config: TrainingScenesConfig) -> None:
     """Write all shards that are not there yet."""
     config.output.mkdir(parents=True, exist_ok=True)
     held_out = config.num_held_out // config.clips_per_shard
-    shards = [("heldout_", HELD_OUT_TASKS, 10_000 + number) for number in range(held_out)]
+    shards: list[tuple[str, tuple[str, ...], int]] = [
+        ("heldout_", HELD_OUT_TASKS, 10_000 + number) for number in range(held_out)
+    ]
     shards += [("", TRAINING_TASKS, number) for number in range(config.num_clips // config.clips_per_shard)]
     for prefix, tasks, number in tqdm(shards[config.first_shard :: config.shard_step], desc="shards"):
         if not (config.output / f"{prefix}rgb_{number:04d}.npy").exists():
-            _render_shard(config, prefix, tuple(tasks), number)
+            _render_shard(config, prefix, tasks, number)
 
 
 def _render_shard(config: TrainingScenesConfig, prefix: str, tasks: tuple[str, ...], number: int) -> None:
@@ -91,7 +119,7 @@ def _render_episode(task: str, rng: np.random.Generator, size: int) -> list[tupl
         # A third of the clips have a camera that stands still, as most videos of arms do.
         move = str(rng.choice(["fixed", *MOVES], p=[0.34, 0.22, 0.22, 0.22]))
         path = draw_path(rng, num_frames=64, size=size, move=move)
-        pictures = [renderer.draw(rollout.qpos[frame], path, frame) for frame in frames]
+        pictures = [renderer.draw(rollout.qpos[frame], path, int(frame)) for frame in frames]
         depth_m = np.stack([depth for _, depth in pictures])
         depth_mm = np.where(depth_m < MAX_DEPTH_M, np.rint(depth_m * 1000), 0).astype(np.uint16)
         rgb = np.stack([picture for picture, _ in pictures])
