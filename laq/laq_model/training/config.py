@@ -86,6 +86,8 @@ class TrainConfig:
     """The run folder: configuration, checkpoints, metrics."""
     resume: bool = False
     """Continue the run in output_dir from its last checkpoint."""
+    shuffle_pairs: bool = False
+    """Train a control that must learn nothing: each pair's future is another pair's (see evaluate)."""
     device: Literal["", "cpu", "cuda"] = ""
     """cpu or cuda; empty: the best there is."""
     data: VideoDataConfig = field(default_factory=VideoDataConfig)

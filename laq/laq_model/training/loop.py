@@ -31,6 +31,7 @@ from .optimizer import build_optimizer
 from .pair_source import PairSource, picks_of_step
 from .processes import build_accelerator
 from .run_log import RunLog
+from .shuffled_pairs import ShuffledPairs
 from .step import rows_of_process, take_step
 
 
@@ -86,6 +87,8 @@ def train(config: TrainConfig) -> TrainResult:
         source, feature_channels = build_source(
             config, accelerator.device, is_talking=accelerator.is_main_process
         )
+        if config.shuffle_pairs:
+            source = ShuffledPairs(source, seed=config.optimization.seed)
         torch.manual_seed(config.optimization.seed)
         model = ConcertoLAQ(replace(config.model, feature_channels=feature_channels))
         model.to(accelerator.device)
