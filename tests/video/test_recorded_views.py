@@ -36,6 +36,7 @@ def slanted_depth_mm(image: tuple[int, int], depth: tuple[int, int]) -> np.ndarr
         ((48, 64), (48, 64), 56, (48, 48)),
         ((48, 64), (24, 32), 14, (24, 24)),
         ((64, 48), (64, 48), 14, (16, 16)),
+        ((50, 50), (50, 50), 14, (25, 25)),  # a third would do, but leaves part of a block at the border
         ((66, 130), (22, 43), 14, (22, 22)),  # 43.3 columns were stored as 43
     ],
 )

@@ -88,7 +88,7 @@ def test_what_the_decoder_only_complains_about_is_told(tmp_path):
     """Decoders complain about harmless tags too, so such frames are used; FFV1 notices a wrong checksum."""
     path = write_video(tmp_path / "flipped.mkv", 40, codec="ffv1", options={"level": "3", "slicecrc": "1"})
     with av.open(str(path)) as container:
-        packet = list(container.demux(video=0))[20]
+        packet = list(container.demux(video=0))[5]
         middle = packet.pos + packet.size // 2
     content = bytearray(path.read_bytes())
     content[middle] ^= 0xFF
@@ -102,7 +102,9 @@ def test_what_the_decoder_only_complains_about_is_told(tmp_path):
 def test_complaints_belong_to_their_own_file(tmp_path):
     broken, sound = write_video(tmp_path / "a.webm", 30), write_video(tmp_path / "b.webm", 30)
     cut(broken, share=0.6)
-    assert scan_video(broken).damage != ""
+    damage = scan_video(broken).damage
+    assert damage != ""
+    assert scan_video(broken).damage == damage  # FFmpeg's log would leave a repeated message out
     assert scan_video(sound).damage == ""
     assert av.logging.get_level() is None or av.logging.get_level() < av.logging.ERROR
 
