@@ -53,6 +53,7 @@ class Timing:
 class Report:
     """Lines that are printed as they come, and written to a dated file if asked for."""
 
+    name: str
     title: str
     lines: list[str] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ class Report:
 
     def save(self) -> None:
         day = datetime.date.today().isoformat()
-        path = RESULTS / f"{day}-{self.title.split()[0].lower()}.md"
+        path = RESULTS / f"{day}-{self.name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
         print(f"→ {path.relative_to(ROOT)}")

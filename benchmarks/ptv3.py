@@ -14,43 +14,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-from pathlib import Path
 
 import torch
-from measuring import ROOT, Report, count_work, matmul_rate, peak_memory_gb, time_in_turn
+from measuring import Report, count_work, matmul_rate, peak_memory_gb, time_in_turn
+from published_sizes import published_config, surface_clouds
 from torch import Tensor
 
 from laq_model.ptv3 import PointTransformerV3, build_ptv3
 from laq_model.ptv3.attention import SerializedAttention
 from laq_model.ptv3.patches import PatchGroup
-
-MANIFEST = ROOT / "tests" / "golden" / "ptv3_manifest.json"
-CELL_M = 0.02
-
-
-def published_config(model: str) -> dict:
-    """The configuration that travels with a published checkpoint."""
-    return json.loads(Path(MANIFEST).read_text())["models"][model]["config"]
-
-
-def surface_cloud(num_points: int, *, seed: int) -> dict[str, Tensor]:
-    """Cells of a bent surface, colours and normals at random."""
-    generator = torch.Generator().manual_seed(seed)
-    side = int(num_points**0.5) + 1
-    x, y = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    z = (20 + torch.sin(x / 14 + seed) + torch.cos(y / 11)).round().long()
-    cells = torch.stack([x, y, z], dim=-1).flatten(0, 1)[:num_points]
-    normals = torch.nn.functional.normalize(torch.randn(num_points, 3, generator=generator), dim=1)
-    colors = torch.rand(num_points, 3, generator=generator)
-    coord = cells * CELL_M
-    return {"coord": coord, "grid_coord": cells, "feat": torch.cat([coord, colors, normals], dim=1)}
-
-
-def surface_clouds(num_points: int, num_clouds: int, device: torch.device) -> dict[str, Tensor]:
-    clouds = [surface_cloud(num_points, seed=seed) for seed in range(num_clouds)]
-    joined = {name: torch.cat([cloud[name] for cloud in clouds]).to(device) for name in clouds[0]}
-    return joined | {"offset": torch.arange(1, num_clouds + 1) * num_points}
 
 
 def attend_by_scores(layer: SerializedAttention, qkv: Tensor, group: PatchGroup) -> Tensor:
@@ -93,7 +65,7 @@ def main() -> None:
     network = build_ptv3(config).to(device)
     twin = plain_twin(network, config).to(device)
     clouds = surface_clouds(options.points, options.clouds, device)
-    report = Report(f"PTv3 {options.model}, {options.clouds} × {options.points} cells, {device.type}")
+    report = Report("ptv3", f"PTv3 {options.model}, {options.clouds} × {options.points} cells, {device.type}")
     report.head(device=device)
     with torch.no_grad():
         work = count_work(lambda: network(**clouds))

@@ -16,32 +16,10 @@ from collections.abc import Iterator
 
 import torch
 from measuring import Report, count_work, matmul_rate, peak_memory_gb, time_in_turn
+from published_sizes import random_vggt
 
 from laq_model.geometry_source.vggt_source import DTYPES
-from laq_model.vggt import VGGT, build_vggt
-
-MEBI = 2**20
-
-
-def random_vggt(config: dict, *, dtype: torch.dtype, device: torch.device) -> VGGT:
-    """A network of these sizes whose activations stay near 1; filled in pieces, in its own memory."""
-    with torch.device("meta"):
-        network = build_vggt(config)
-    if dtype != torch.float32:
-        network.shorten_aggregator(dtype)
-    network.to_empty(device=device)
-    noise = torch.randn(4 * MEBI, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith(".gamma"):
-                parameter.fill_(0.1)
-            elif parameter.ndim == 1:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            else:
-                scale = parameter[0].numel() ** -0.5
-                for piece in parameter.view(-1).split(len(noise)):
-                    piece.copy_(noise[: len(piece)] * scale)
-    return network.requires_grad_(False).eval()
+from laq_model.vggt import VGGT
 
 
 def measure(
@@ -83,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    report = Report(f"VGGT-1B at {options.size} pixels, {device.type}")
+    report = Report("vggt", f"VGGT-1B at {options.size} pixels, {device.type}")
     report.head(device=device)
     report.say(
         "| type | scenes × views | work, TFLOP | time | GFLOP/s | of the product rate | peak memory, GB |"
