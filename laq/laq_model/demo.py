@@ -1,0 +1,213 @@
+"""The demo: every job in turn, from RGB alone, on the embedded clips and networks; ends with one page.
+
+What an interrupted demo finished is kept: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .checkpoint import RUN_FILE, open_run
+from .concerto_wrapper import EncoderConfig
+from .errors import ConfigError
+from .evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from .labelling.label import LabelConfig, label
+from .precompute import PrecomputeConfig, precompute
+from .presets import with_preset
+from .published_weights import embedded_file
+from .report.curves import draw_curves
+from .report.html_page import Section, write_page
+from .report.output_file import make_output_folder
+from .report.page_sections import Figure, Picture, Words
+from .report.scene_view import scene_view
+from .training.config import LoggingConfig, OptimizationConfig, TrainConfig
+from .training.loop import train
+from .video.config import VideoDataConfig
+from .video.pairs import split_videos
+from .visualize import VisualizeConfig, visualize
+
+CONTROLS = {
+    "random_codes": "random codes",
+    "shuffled_pairs": "trained on shuffled pairs",
+    "untrained_model": "untrained model",
+}
+PROBE = "probe.linear.ee_displacement.r2_mean"
+LIMITS = (
+    "The networks of this demo are small ones that ship with the package, trained on rendered scenes of a robot "
+    "arm at a table. They read depth from a picture fairly well and hardly notice that a camera moves; the "
+    "published networks are made for real footage. And 24 episodes are few: more data gives better tokens."
+)
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Encode, train, evaluate with controls, label and draw: the whole pipeline, in minutes on two cores."""
+
+    output: Path = Path("demo_output")
+    """Folder for everything that the demo makes; index.html is the page to open."""
+    num_steps: int = 500
+    """Training steps of the model, and again of the control on shuffled pairs."""
+    batch_size: int = 16
+    """Pairs in a step."""
+    every_n: int = 3
+    """Frames between the starts of neighbouring pairs."""
+    held_out_fraction: float = 0.25
+    """Share of the episodes that training never sees."""
+    learning_rate: float = 1e-3
+    """Peak of the learning rate."""
+    seed: int = 0
+    """Seeds training and controls."""
+
+
+def demo(config: DemoConfig) -> EvaluationResult:
+    """Run every job on the demo pack, print the held-out figures beside their controls, and write the page.
+
+    Raises:
+        LAQError: the output cannot be written, or an older demo of other settings is there.
+    """
+    make_output_folder(config.output)
+    data = replace(
+        with_preset(VideoDataConfig(), "tiny"),
+        data_dir=str(embedded_file("demo_pack")),
+        held_out_fraction=config.held_out_fraction,
+    )
+    encoder = with_preset(EncoderConfig(), "tiny")
+    store, run, control = (config.output / name for name in ("features", "run", "run_shuffled"))
+    labels, pictures = config.output / "labels.parquet", config.output / "pictures"
+    times: dict[str, float] = {}
+
+    with _part("encode the clips, from RGB", times):
+        precompute(
+            PrecomputeConfig(
+                preset="tiny",
+                output_dir=store,
+                every_n=config.every_n,
+                shard_pairs=128,
+                data=data,
+                encoder=encoder,
+            )
+        )
+    training = _training(config, data, encoder, store)
+    with _part("train the action model", times):
+        _train_or_go_on(replace(training, output_dir=run))
+    with _part("train the control on shuffled pairs", times):
+        _train_or_go_on(replace(training, output_dir=control, shuffle_pairs=True))
+    with _part("evaluate on held-out episodes", times):
+        result = evaluate(
+            EvaluateConfig(
+                checkpoint=run,
+                data_dir=data.data_dir,
+                features=str(store),
+                shuffled_run=str(control),
+                every_n=config.every_n,
+                output_dir=str(config.output / "evaluation"),
+                seed=config.seed,
+            )
+        )
+    with _part("label every pair", times):
+        label(LabelConfig(checkpoint=run, features=str(store), output=labels))
+    with _part("draw two frames in one world", times):
+        sections = _draw_pair(data, pictures)
+    sections = [*result.tables(), *_curves(run), *sections, Words("Known limits", LIMITS)]
+    write_page(
+        config.output / "index.html",
+        title="Concerto-LAQ demo",
+        sections=sections,
+        lead="Action tokens from plain video: figures on episodes that were never trained on, each above the "
+        "same measurement where there is nothing to find.",
+        footer="; ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items()),
+    )
+    print(summary(result.figures))
+    print("\ntime of each part: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items()))
+    print(f"tokens of every pair: {labels}; trained run: {run}; pictures and clouds: {pictures}")
+    print(f"open next: {config.output / 'index.html'}")
+    return result
+
+
+def summary(figures: Mapping[str, float]) -> str:
+    """The held-out figures on one screen, each with its controls."""
+
+    def of(key: str) -> str:
+        return f"{figures[key]:6.2f}" if key in figures else "     –"
+
+    def columns(prefix: str) -> str:
+        return "   ".join(of(f"{prefix}view.{view}.{PROBE}") for view in ("fixed", "moving"))
+
+    lines = [
+        "",
+        "held-out episodes",
+        f"  copy ratio with hard codes (1 is copying)    {of('copy_ratio_hard')}",
+        f"  codes used, share of the codebook            {of('codes.used_fraction')}",
+        "",
+        "linear probe from the four tokens to the hand's motion, R²",
+        "                                        camera  fixed   moving",
+        f"  the trained model                            {columns('')}",
+    ]
+    lines += [f"    control: {words:34s}{columns(f'control.{name}.')}" for name, words in CONTROLS.items()]
+    return "\n".join(lines)
+
+
+def _training(config: DemoConfig, data: VideoDataConfig, encoder: EncoderConfig, store: Path) -> TrainConfig:
+    default = with_preset(TrainConfig(), "tiny")
+    return replace(
+        default,
+        features=str(store),
+        data=data,
+        encoder=encoder,
+        optimization=OptimizationConfig(
+            batch_size=config.batch_size,
+            num_steps=config.num_steps,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        ),
+        logging=LoggingConfig(eval_every=100, save_every=100),
+    )
+
+
+def _train_or_go_on(config: TrainConfig) -> None:
+    if (config.output_dir / RUN_FILE).exists():
+        config = replace(config, resume=True)
+    train(config)
+
+
+def _draw_pair(data: VideoDataConfig, output: Path) -> list[Section]:
+    """The middle pair of one held-out clip."""
+    videos = sorted(path.name for path in (Path(data.data_dir) / "videos" / "fixed").iterdir())
+    held_out = sorted(split_videos([f"videos/fixed/{name}" for name in videos], data.held_out_fraction)[1])
+    if not held_out:
+        raise ConfigError("no episode is held out; raise held_out_fraction")
+    video = Path(data.data_dir) / held_out[0]
+    config = replace(
+        with_preset(VisualizeConfig(), "tiny"), video=str(video), output=output, frame=20, second_frame=30
+    )
+    drawn = visualize(config)
+    names = [f"frame {index}" for index in config.frame_indices]
+    picture = Picture(
+        (output / "overlay.png").read_bytes(),
+        alt=f"{' and '.join(names)} of {video.name} in one world, with the places that changed marked",
+        caption=f"{video.name}, a held-out clip, from RGB alone",
+        width_px=960,
+        is_sheet=True,
+    )
+    return [
+        Figure("What moved between two frames", [picture]),
+        scene_view(drawn.scene, names, title="The two frames in one world", config=config.encoder),
+    ]
+
+
+def _curves(run: Path) -> list[Section]:
+    rows = open_run(run).read_metrics()
+    metrics = ["loss", "copy_ratio_hard", "codes_used_fraction", "perplexity"]
+    return [Figure("Training", draw_curves(rows, metrics=metrics, controls={"copy_ratio_hard": 1.0}))]
+
+
+@contextmanager
+def _part(name: str, times: dict[str, float]) -> Iterator[None]:
+    print(f"\n── {name}", flush=True)
+    started = time.perf_counter()
+    yield
+    times[name] = time.perf_counter() - started
