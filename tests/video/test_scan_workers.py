@@ -14,6 +14,8 @@ from laq_model.video.scan import scan_video
 from laq_model.video.scan_workers import scan_one_video, scan_videos
 from written_videos import write_video
 
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
 
 @pytest.fixture
 def processes(monkeypatch):
@@ -43,6 +45,7 @@ def test_results_keep_the_order_and_equal_a_scan_in_this_process(tmp_path, proce
     assert all(process.poll() is not None for process in processes)
 
 
+@needs_pipes
 def test_a_decoder_that_hangs_costs_its_video_only(tmp_path, processes):
     """Opening a pipe without a writer blocks for ever."""
     pipe = tmp_path / "pipe.webm"
@@ -55,6 +58,7 @@ def test_a_decoder_that_hangs_costs_its_video_only(tmp_path, processes):
     assert all(process.poll() is not None for process in processes)
 
 
+@needs_pipes
 def test_a_decoder_that_dies_costs_its_video_only(tmp_path, processes, monkeypatch):
     path = write_video(tmp_path / "sound.webm", 8)
     pipe = tmp_path / "pipe.webm"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from laq_model.errors import DatasetError
+from laq_model.errors import ConfigError, DatasetError
 from laq_model.video import index as index_module
 from laq_model.video import index_cache
 from laq_model.video.config import VideoDataConfig
@@ -120,6 +120,14 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, prepare, message):
     prepare(folder)
     with pytest.raises(DatasetError, match=message):
         index_of(folder)
+
+
+def test_no_folder_is_not_the_current_one(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.webm", 8)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"give --data_dir DIR, a folder of videos"):
+        build_index(VideoDataConfig())
+    assert index_of(".").videos[0].name == "a.webm"
 
 
 def test_only_new_and_changed_files_are_decoded_again(tmp_path, scanned):

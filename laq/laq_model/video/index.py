@@ -93,6 +93,7 @@ def build_index(config: VideoDataConfig) -> VideoIndex:
     """Index ``config.data_dir``; only videos that are new or changed since the last time are decoded.
 
     Raises:
+        ConfigError: no folder is named.
         DatasetError: no such folder, no videos, or none that can be used.
     """
     listing = list_videos(config.data_dir, view=config.view)

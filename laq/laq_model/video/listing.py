@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DatasetError
+from ..errors import ConfigError, DatasetError
 from .recorded_geometry import RecordedFolder, is_recorded, open_recorded
 
 VIDEO_SUFFIXES = frozenset(
@@ -37,8 +37,11 @@ def list_videos(data_dir: str | Path, *, view: str = "") -> VideoListing:
     """Find the videos of a plain folder, or of the views of a recorded one.
 
     Raises:
+        ConfigError: no folder is named.
         DatasetError: no such folder, no video in it, or no such view.
     """
+    if not str(data_dir):
+        raise ConfigError("give --data_dir DIR, a folder of videos")
     root = Path(data_dir)
     if not root.is_dir():
         kind = "is a file, not a folder" if root.exists() else "does not exist"
