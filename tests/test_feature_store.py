@@ -56,6 +56,14 @@ def test_tokens_come_back_as_they_were():
                 assert torch.equal(tokens.is_valid[row], expected.is_valid[place])
 
 
+def test_one_token_a_frame(tmp_path):
+    """Records of 14 bytes: nothing is aligned."""
+    store = FeatureStore(write_store(tmp_path, num_videos=2, pairs_each=3, num_tokens=1))
+    for pairs in ([0], [4, 1]):
+        expected = [tokens_of(store.names[pair].video, 3, num_tokens=1).position[pair % 3] for pair in pairs]
+        assert torch.equal(store.read(pairs).position, torch.stack(expected))
+
+
 def test_names_are_those_that_were_written(tmp_path):
     store = FeatureStore(write_store(tmp_path, num_videos=3, pairs_each=2, shard_pairs=4))
     expected = [name for video in ("v00.webm", "v01.webm", "v02.webm") for name in pair_names(video, 2)]
@@ -64,20 +72,28 @@ def test_names_are_those_that_were_written(tmp_path):
     assert store.names[1:3] == expected[1:3]
 
 
-def test_empty_places_take_no_room(tmp_path):
-    tokens = action_tokens(4)
-    num_occupied = int((tokens.state == 2).sum())
+def test_padding_beyond_the_store_is_left_out(tmp_path):
+    """An encoder may pad more than the store keeps; places must not be lost that way."""
+    tokens = action_tokens(4, num_tokens=13)  # the thirteenth is padding
     with writer(tmp_path) as store, store.shard(0) as shard:
         shard.add(pair_names("a.webm", 4), tokens)
-    features = np.load(tmp_path / "shards" / "000000" / "feat.npy")
-    assert features.shape == (num_occupied, 16)
-    assert features.dtype == np.float16
+    assert torch.equal(FeatureStore(tmp_path).read([2]).feat[0].float(), tokens.feat[2, :, :12])
+    more = action_tokens(4, num_tokens=14)  # the thirteenth is a place
+    with (
+        pytest.raises(ValueError, match=r"holds 12 places of 16 channels, got \[14, 16\]"),
+        writer(tmp_path / "other") as store,
+        store.shard(0) as shard,
+    ):
+        shard.add(pair_names("a.webm", 4), more)
 
 
 def test_arrays_are_ordinary_npy_files(tmp_path):
     write_store(tmp_path, num_videos=1, pairs_each=3)
     places = np.load(tmp_path / "shards" / "000000" / "places.npy")
     expected = tokens_of("v00.webm", 3)
+    features = np.load(tmp_path / "shards" / "000000" / "feat.npy")
+    assert features.dtype == np.float16
+    assert features.tolist() == expected.feat.tolist()
     assert places["position"].tolist() == expected.position.tolist()
     padded = np.where(expected.is_valid[:, None].numpy(), expected.state.numpy(), -1)
     assert places["state"].tolist() == padded.tolist()

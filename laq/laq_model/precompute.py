@@ -92,7 +92,9 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         config.output_dir,
         settings=store_settings(config, feature_channels=encoder.feature_channels),
         shape=TokenShape(
-            num_tokens=config.encoder.max_tokens, channels=encoder.feature_channels + GEOMETRY_CHANNELS
+            # One place is all that global pooling gives; the rest of its tokens is padding.
+            num_tokens=1 if config.encoder.pooling == "global" else config.encoder.max_tokens,
+            channels=encoder.feature_channels + GEOMETRY_CHANNELS,
         ),
         videos=[
             (entry.name, count_pairs(entry, config.data, every_n=config.every_n)) for entry in index.videos

@@ -77,10 +77,10 @@ class NpyReader:
         except OSError as error:
             raise DatasetError(f"{path} cannot be opened ({error.strerror})") from error
 
-    def read_into(self, buffer: memoryview, *, first_row: int) -> None:
-        """Fill the buffer, which has room for a whole number of rows."""
+    def read_into(self, buffer: memoryview, *, row: int) -> None:
+        """Fill the buffer, which has room for one row."""
         with self._turn:  # another thread must not seek in between
-            self._file.seek(HEADER_BYTES + first_row * self._row_bytes)
+            self._file.seek(HEADER_BYTES + row * self._row_bytes)
             read = self._file.readinto(buffer)
         if read != len(buffer):
             raise DatasetError(f"{self._path} ends too early; run `concerto-laq store verify` on its store")

@@ -1,14 +1,14 @@
 """One shard: some hundred pairs in four files, written once, under a temporary name, and renamed when whole.
 
-    feat.npy       float16 [rows, channels]: the features of occupied places only, pair after pair, in each
-                   the current frame's before the future frame's, in the order of the places
+    feat.npy       float16 [pairs, 2, tokens, channels], zero where a frame has no point
     places.npy     one record a pair: state int8 [2, tokens] (PADDING where there is no place), position
                    float32 [tokens, 3]
-    pairs.parquet  one line a pair: its name, and how many rows of feat.npy are its own
-    shard.json     the store's fingerprint, counts, size and checksum of each array, videos that were skipped
+    pairs.parquet  one line a pair: its name
+    shard.json     the store's fingerprint, counts, checksum of each array, videos that were skipped
 
-A frame has features only where it has points. Leaving the rest out saves what is empty, and a pair is still
-one range of bytes in each array.
+Every pair has the same size, so it is one range of bytes in each array, read straight to its place in a
+batch. Leaving out the places where a frame has no point would save a third of the disk and cost more than
+twice the time of a read (docs/scale.md).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float16, Int, UInt8
+from jaxtyping import Float16, UInt8
 
 from ..errors import DatasetError
-from ..structures import OCCUPIED, PairTokens
+from ..structures import PairTokens
 from .npy_stream import NpyReader, NpyWriter, file_bytes
 
 SHARD_FILE, FEATURES_FILE, PLACES_FILE, PAIRS_FILE = "shard.json", "feat.npy", "places.npy", "pairs.parquet"
@@ -53,6 +53,11 @@ class TokenShape:
     channels: int
 
     @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """Of one pair."""
+        return 2, self.num_tokens, self.channels
+
+    @property
     def places_dtype(self) -> np.dtype[Any]:
         """One record a pair."""
         return np.dtype(
@@ -67,7 +72,6 @@ PAIR_SCHEMA = pa.schema(
         ("future_index", pa.int32()),
         ("current_time_s", pa.float64()),
         ("future_time_s", pa.float64()),
-        ("num_rows", pa.int32()),
     ]
 )
 
@@ -77,7 +81,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path, shape: TokenShape, *, fingerprint: str):
         self._folder, self._shape, self._fingerprint = folder, shape, fingerprint
-        self._features = NpyWriter(folder / FEATURES_FILE, FEATURE_DTYPE, (shape.channels,))
+        self._features = NpyWriter(folder / FEATURES_FILE, FEATURE_DTYPE, shape.feature_shape)
         self._places = NpyWriter(folder / PLACES_FILE, shape.places_dtype, ())
         self._pairs: list[dict[str, Any]] = []
         self._skipped: list[dict[str, str]] = []
@@ -87,28 +91,35 @@ class ShardWriter:
         self._skipped.append({"video": video, "reason": reason})
 
     def add(self, names: Sequence[PairName], tokens: PairTokens) -> None:
-        """Append pairs.
+        """Append pairs; tokens beyond the store's number must be padding, and are left out.
 
         Raises:
             DatasetError: features that float16 cannot hold, or that are not finite.
+            ValueError: more places, or other channels, than the store has.
         """
-        is_valid = tokens.is_valid.cpu().numpy()
-        state = tokens.state.cpu().numpy().astype(np.int8)
-        is_occupied = (state == OCCUPIED) & is_valid[:, None]
+        num_tokens = self._shape.num_tokens
+        if bool(tokens.is_valid[:, num_tokens:].any()) or tokens.feat.shape[1:2] + tokens.feat.shape[3:] != (
+            2,
+            self._shape.channels,
+        ):
+            raise ValueError(
+                f"this store holds {num_tokens} places of {self._shape.channels} channels, "
+                f"got {list(tokens.feat.shape[2:])}"
+            )
+        is_valid = tokens.is_valid[:, :num_tokens].cpu().numpy()
         with np.errstate(over="ignore"):  # said below, with the video's name
-            features = tokens.feat.cpu().numpy()[is_occupied].astype(FEATURE_DTYPE)
+            features = tokens.feat[:, :, :num_tokens].cpu().numpy().astype(FEATURE_DTYPE)
         if not np.isfinite(features).all():
             raise DatasetError(
                 f"the encoder gave features of {names[0].video} that are not finite in float16; "
                 "look for damaged frames or wrong weights"
             )
         places = np.empty(len(names), self._shape.places_dtype)
-        places["state"] = np.where(is_valid[:, None], state, PADDING)
-        places["position"] = tokens.position.cpu().numpy()
+        places["state"] = np.where(is_valid[:, None], tokens.state[:, :, :num_tokens].cpu(), PADDING)
+        places["position"] = tokens.position[:, :num_tokens].cpu().numpy()
         self._features.append(features)
         self._places.append(places)
-        rows = is_occupied.sum(axis=(1, 2)).tolist()
-        self._pairs += [{**asdict(name), "num_rows": n} for name, n in zip(names, rows, strict=True)]
+        self._pairs += [asdict(name) for name in names]
 
     def finish(self) -> None:
         """Write what names the pairs, and close all files."""
@@ -118,7 +129,6 @@ class ShardWriter:
         record = {
             "store": self._fingerprint,
             "num_pairs": len(self._pairs),
-            "num_rows": self._features.num_rows,
             "crc32": {FEATURES_FILE: self._features.crc32, PLACES_FILE: self._places.crc32},
             "skipped": self._skipped,
         }
@@ -143,7 +153,6 @@ class ShardRecord:
 
     fingerprint: str
     num_pairs: int
-    num_rows: int
     crc32: dict[str, int]
     skipped: tuple[tuple[str, str], ...]
 
@@ -159,7 +168,6 @@ def read_record(folder: Path, shape: TokenShape) -> ShardRecord:
         record = ShardRecord(
             fingerprint=values["store"],
             num_pairs=values["num_pairs"],
-            num_rows=values["num_rows"],
             crc32=values["crc32"],
             skipped=tuple((entry["video"], entry["reason"]) for entry in values["skipped"]),
         )
@@ -168,7 +176,7 @@ def read_record(folder: Path, shape: TokenShape) -> ShardRecord:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{SHARD_FILE} is damaged ({error})") from error
     for name, expected in (
-        (FEATURES_FILE, file_bytes(FEATURE_DTYPE, (record.num_rows, shape.channels))),
+        (FEATURES_FILE, file_bytes(FEATURE_DTYPE, (record.num_pairs, *shape.feature_shape))),
         (PLACES_FILE, file_bytes(shape.places_dtype, (record.num_pairs,))),
     ):
         try:
@@ -181,7 +189,7 @@ def read_record(folder: Path, shape: TokenShape) -> ShardRecord:
 
 
 def read_pairs(folder: Path, record: ShardRecord) -> pa.Table:
-    """The names of the pairs, and how many feature rows each has.
+    """The names of the pairs.
 
     Raises:
         DatasetError: the file is missing, damaged, or does not fit the shard's record.
@@ -190,34 +198,30 @@ def read_pairs(folder: Path, record: ShardRecord) -> pa.Table:
         table = pq.read_table(folder / PAIRS_FILE, schema=PAIR_SCHEMA)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DatasetError(f"{PAIRS_FILE} is missing or damaged ({error})") from error
-    num_rows = int(table["num_rows"].to_numpy().sum())
-    if (len(table), num_rows) != (record.num_pairs, record.num_rows):
-        raise DatasetError(f"{PAIRS_FILE} names other pairs than {SHARD_FILE}")
+    if len(table) != record.num_pairs:
+        raise DatasetError(f"{PAIRS_FILE} names {len(table)} pairs instead of {record.num_pairs}")
     return table
 
 
 class ShardReader:
     """The two arrays of a shard, open."""
 
-    def __init__(self, folder: Path, shape: TokenShape, *, num_pairs: int, num_rows: int):
-        self._features = NpyReader(folder / FEATURES_FILE, FEATURE_DTYPE, (shape.channels,), num_rows)
+    def __init__(self, folder: Path, shape: TokenShape, *, num_pairs: int):
+        self._features = NpyReader(folder / FEATURES_FILE, FEATURE_DTYPE, shape.feature_shape, num_pairs)
         self._places = NpyReader(folder / PLACES_FILE, shape.places_dtype, (), num_pairs)
 
-    def read_places(self, pair: int, out: UInt8[np.ndarray, " bytes"]) -> None:
-        """Fill the bytes of one record."""
-        self._places.read_into(out.data, first_row=pair)
-
-    def read_features(self, first_row: int, out: Float16[np.ndarray, "rows channels"]) -> None:
-        """Fill rows of features."""
-        if out.size:
-            self._features.read_into(out.data.cast("B"), first_row=first_row)
+    def read(
+        self,
+        pair: int,
+        *,
+        features: Float16[np.ndarray, "2 tokens channels"],
+        places: UInt8[np.ndarray, " bytes"],
+    ) -> None:
+        """Fill the features and the bytes of the record of one pair."""
+        self._features.read_into(features.data.cast("B"), row=pair)
+        self._places.read_into(places.data, row=pair)
 
     def close(self) -> None:
         """Close both files."""
         self._features.close()
         self._places.close()
-
-
-def first_rows(num_rows: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-    """Where each pair's rows begin in feat.npy."""
-    return np.concatenate([[0], np.cumsum(num_rows)[:-1]]) if len(num_rows) else np.zeros(0, np.int64)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Int
 
 from ..errors import DatasetError
-from ..structures import OCCUPIED, UNKNOWN, PairTokens
+from ..structures import UNKNOWN, PairTokens
 from .layout import fingerprint, read_description, read_plan, shard_folder, token_shape
-from .shard import PADDING, PairName, ShardReader, first_rows, read_pairs, read_record
+from .shard import PADDING, PairName, ShardReader, read_pairs, read_record
 
 # Shards whose files are kept open, two files each; far below the usual limit of 1024.
 MAX_OPEN_SHARDS = 256
@@ -74,7 +74,7 @@ class FeatureStore:
         expected = fingerprint(self.description)
         tables: list[pa.Table] = []
         skipped: list[tuple[str, str]] = []
-        self._sizes: list[tuple[int, int]] = []
+        self._sizes: list[int] = []
         for number in range(len(read_plan(self.folder))):
             shard = shard_folder(self.folder, number)
             try:
@@ -86,20 +86,13 @@ class FeatureStore:
                 fault = f"is damaged ({error})" if shard.exists() else "is not there yet"
                 raise DatasetError(f"shard {shard} {fault}; run precompute again to write it") from error
             skipped += record.skipped
-            self._sizes.append((record.num_pairs, record.num_rows))
-        if not sum(num_pairs for num_pairs, _ in self._sizes):
+            self._sizes.append(record.num_pairs)
+        if not sum(self._sizes):
             raise DatasetError(f"the feature store {folder} holds no pair; run precompute again")
-        table = pa.concat_tables(tables)
         self.skipped = tuple(skipped)
-        self._num_rows = table["num_rows"].to_numpy().astype(np.int64)
-        self.names = PairNames(table.drop_columns(["num_rows"]))
-        counts = [num_pairs for num_pairs, _ in self._sizes]
-        self._shard_of = np.repeat(np.arange(len(counts)), counts)
-        self._pair_in_shard = np.concatenate([np.arange(count) for count in counts])
-        ends = np.cumsum(counts)
-        self._first_row = np.concatenate(
-            [first_rows(self._num_rows[end - count : end]) for end, count in zip(ends, counts, strict=True)]
-        )
+        self.names = PairNames(pa.concat_tables(tables))
+        self._shard_of = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        self._pair_in_shard = np.concatenate([np.arange(size) for size in self._sizes])
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __len__(self) -> int:
@@ -117,23 +110,20 @@ class FeatureStore:
             DatasetError: a shard was changed since the store was opened.
         """
         shape = self._shape
+        features = np.empty((len(pairs), *shape.feature_shape), np.float16)
         places = np.empty((len(pairs), shape.places_dtype.itemsize), np.uint8)
+        numbers = np.asarray(pairs, dtype=np.int64)
+        wanted = zip(self._shard_of[numbers].tolist(), self._pair_in_shard[numbers].tolist(), strict=True)
+        for i, (shard, pair) in enumerate(wanted):
+            self._shard(shard).read(pair, features=features[i], places=places[i])
         records = places.view(shape.places_dtype)[:, 0]
-        features = np.zeros((len(pairs), 2, shape.num_tokens, shape.channels), np.float16)
-        room = np.empty((2 * shape.num_tokens, shape.channels), np.float16)
-        for i, pair in enumerate(pairs):
-            shard = self._shard(int(self._shard_of[pair]))
-            shard.read_places(int(self._pair_in_shard[pair]), places[i])
-            rows = room[: int(self._num_rows[pair])]
-            shard.read_features(int(self._first_row[pair]), rows)
-            features[i][records["state"][i] == OCCUPIED] = rows
         state = torch.from_numpy(records["state"].astype(np.int64))
-        is_padding = (state == PADDING).all(1)
+        is_padding = state == PADDING
         return PairTokens(
             feat=torch.from_numpy(features),
-            state=state.masked_fill(state == PADDING, UNKNOWN),
-            position=torch.from_numpy(np.ascontiguousarray(records["position"])),
-            is_valid=~is_padding,
+            state=state.masked_fill_(is_padding, UNKNOWN),
+            position=torch.from_numpy(records["position"].copy()),
+            is_valid=~is_padding[:, 0],
         )
 
     def _shard(self, number: int) -> ShardReader:
@@ -142,9 +132,7 @@ class FeatureStore:
             return self._open[number]
         if len(self._open) >= MAX_OPEN_SHARDS:
             self._open.popitem(last=False)[1].close()
-        num_pairs, num_rows = self._sizes[number]
-        reader = ShardReader(
-            shard_folder(self.folder, number), self._shape, num_pairs=num_pairs, num_rows=num_rows
-        )
+        folder = shard_folder(self.folder, number)
+        reader = ShardReader(folder, self._shape, num_pairs=self._sizes[number])
         self._open[number] = reader
         return reader
