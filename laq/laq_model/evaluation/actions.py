@@ -1,10 +1,10 @@
-"""What the hand truly did in each pair, for data in the recorded layout, and who filmed it."""
+"""What truly happened in each pair: motion of hand and gripper, the commands, and the camera's own motion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -13,49 +13,145 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..feature_store import PairName
-from ..video.recorded_geometry import episode_name, open_recorded, read_cameras, read_labels, view_name
+from ..video.recorded_geometry import has_geometry, is_recorded, read_cameras, read_labels
+from .action_table import ACTIONS_FILE, read_action_table
 
 ActionFrame = Literal["world", "camera"]
 
 # OpenCV camera (x right, y down, z forward) to the levelled frame of the tokens (x right, y forward, z up).
 LEVEL_FROM_CAMERA = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
+# A frozen scene before a moving camera: nothing happens, whatever the episode's labels say.
+STILL_VIEW = "still"
+
+_AXES = ("x", "y", "z")
+_COMMANDS = (*_AXES, "gripper", *(f"command_{number}" for number in range(4, 64)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that a probe is asked to tell.
+
+    Attributes:
+        dimensions: their names.
+    """
+
+    values: Float[Tensor, "pairs dims"]
+    dimensions: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class TrueActions:
-    """The hand's displacement between the two frames of each pair.
+    """The truth about each pair.
 
     Attributes:
-        hand_displacement_m: metres, in the frame that was asked for.
-        episode: name of the physics roll-out; views of one roll-out share it.
-        view: which camera filmed the pair.
+        episode: which roll-out; views of one share it.
+        view: which camera; empty where the layout has none.
+        targets: ``ee_displacement`` (metres), ``gripper`` (change of the opening), ``action`` (mean command,
+            in the robot's own units); those that are known.
+        camera_motion: turn (rotation vector, radians) and shift (metres) of the camera from the current
+            frame to the future one, in axes of the current camera; None where cameras are not known.
     """
 
-    hand_displacement_m: Float[Tensor, "pairs 3"]
     episode: list[str]
     view: list[str]
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    camera_motion: Target | None = None
 
 
-def true_actions(names: Sequence[PairName], data_dir: str | Path, *, frame: ActionFrame) -> TrueActions:
-    """Look the pairs up in the recorded labels.
+def episode_and_view(video: str) -> tuple[str, str]:
+    """(NAME, VIEW) of ``videos/VIEW/NAME.webm``; any other path is an episode of its own, without view."""
+    path = PurePosixPath(video)
+    is_view = len(path.parts) == 3 and path.parts[0] == "videos"
+    return (path.stem, path.parts[1]) if is_view else (video, "")
 
-    ``frame="camera"`` turns the displacement into the current camera's levelled frame. That is the world in which
-    RGB alone can know it: no picture says where the robot's own axes point.
+
+def true_actions(names: Sequence[PairName], data_dir: str, *, frame: ActionFrame) -> TrueActions:
+    """Look the pairs up in recorded labels or in an action table; without these nothing is known.
+
+    ``frame="camera"`` turns motion into the current camera's levelled frame. That is the world in which RGB
+    alone can know it: no picture says where the robot's own axes point. An action table is taken as it is.
 
     Raises:
-        DatasetError: the folder has no labels, or lacks those of a video.
+        DatasetError: labels, cameras or rows of a video are missing or damaged.
     """
-    open_recorded(data_dir)
-    displacement = np.zeros((len(names), 3))
-    for row, name in enumerate(names):
-        episode, view = episode_name(name.video), view_name(name.video)
-        hand = read_labels(data_dir, episode).ee_pos_m
-        displacement[row] = hand[name.future_index] - hand[name.current_index]
+    placed = [episode_and_view(name.video) for name in names]
+    episode, view = [episode for episode, _ in placed], [view for _, view in placed]
+    if data_dir and is_recorded(data_dir):
+        return _recorded_actions(names, episode, view, Path(data_dir), frame=frame)
+    if data_dir and (Path(data_dir) / ACTIONS_FILE).is_file():
+        targets = {
+            name: Target(torch.tensor(values, dtype=torch.float32), dimensions)
+            for name, (values, dimensions) in read_action_table(Path(data_dir), names).items()
+        }
+        return TrueActions(episode, view, targets)
+    return TrueActions(episode, view)
+
+
+def _recorded_actions(
+    names: Sequence[PairName],
+    episode: list[str],
+    view: list[str],
+    data_dir: Path,
+    *,
+    frame: ActionFrame,
+) -> TrueActions:
+    labels = {name: read_labels(data_dir, name) for name in dict.fromkeys(episode)}
+    has_cameras = all(has_geometry(data_dir, v, e) for e, v in dict.fromkeys(zip(episode, view, strict=True)))
+    cameras = {
+        place: read_cameras(data_dir, place[1], place[0]).cam_from_world
+        for place in dict.fromkeys(zip(episode, view, strict=True))
+        if has_cameras or frame == "camera"
+    }
+    displacement, gripper, action = np.zeros((len(names), 3)), np.zeros((len(names), 1)), []
+    motion = np.zeros((len(names), 6))
+    for row, (name, e, v) in enumerate(zip(names, episode, view, strict=True)):
+        current, future = name.current_index, name.future_index
+        if (e, v) in cameras:
+            motion[row] = _camera_motion(cameras[e, v][current], cameras[e, v][future])
+        command = labels[e].actions[current:future].mean(axis=0)
+        if v == STILL_VIEW:
+            action.append(np.zeros_like(command))
+            continue
+        displacement[row] = labels[e].ee_pos_m[future] - labels[e].ee_pos_m[current]
+        gripper[row] = labels[e].gripper_open[future] - labels[e].gripper_open[current]
         if frame == "camera":
-            rotation = read_cameras(data_dir, view, episode).cam_from_world[name.current_index, :3, :3]
-            displacement[row] = LEVEL_FROM_CAMERA @ rotation @ displacement[row]
+            level_from_world = LEVEL_FROM_CAMERA @ cameras[e, v][current, :3, :3]
+            displacement[row] = level_from_world @ displacement[row]
+            command[:3] = level_from_world @ command[:3]
+        action.append(command)
+    commands = np.stack(action) if action else np.zeros((0, 4))
     return TrueActions(
-        hand_displacement_m=torch.tensor(displacement, dtype=torch.float32),
-        episode=[episode_name(name.video) for name in names],
-        view=[view_name(name.video) for name in names],
+        episode,
+        view,
+        {
+            "ee_displacement": Target(_float(displacement), _AXES),
+            "gripper": Target(_float(gripper), ("opening",)),
+            "action": Target(_float(commands), _COMMANDS[: commands.shape[1]]),
+        },
+        Target(_float(motion), ("turn_x", "turn_y", "turn_z", "shift_x", "shift_y", "shift_z"))
+        if has_cameras
+        else None,
     )
+
+
+def _camera_motion(
+    current: Float[np.ndarray, "4 4"], future: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, " 6"]:
+    """Turn and shift of the future camera, seen from the current one."""
+    current_from_future = current @ np.linalg.inv(future)
+    return np.concatenate([rotation_vector(current_from_future[:3, :3]), current_from_future[:3, 3]])
+
+
+def rotation_vector(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 3"]:
+    """Axis times angle, in radians, for turns below half a circle."""
+    sine_axis = 0.5 * np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
+    sine = float(np.linalg.norm(sine_axis))
+    angle = float(np.arctan2(sine, (np.trace(rotation) - 1) / 2))
+    return sine_axis * (angle / sine if sine > 1e-12 else 1.0)
+
+
+def _float(values: Float[np.ndarray, "pairs dims"]) -> Float[Tensor, "pairs dims"]:
+    return torch.tensor(values, dtype=torch.float32)

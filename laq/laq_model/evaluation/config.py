@@ -1,0 +1,56 @@
+"""What is evaluated, on which data, against which controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a trained run on episodes that it never saw, beside controls."""
+
+    checkpoint: Path = Path("runs/concerto_laq")
+    """The run folder of a training run; its encoder and data settings are used."""
+    data_dir: str = ""
+    """Videos with known actions: the recorded layout, or any videos beside an actions.parquet
+    (docs/data-formats.md). Empty: the folder that the run was trained on."""
+    features: str = ""
+    """A feature store (precompute) of these videos, instead of encoding them now."""
+    output_dir: str = ""
+    """Folder for evaluation.json, .md and .html; empty: `evaluation` in the run folder."""
+    shuffled_run: str = ""
+    """The run folder of a control, trained with --shuffle_pairs and otherwise the same flags."""
+    frame: Literal["auto", "world", "camera"] = "auto"
+    """Axes of the true motion: of the recorded `world`, or of the current `camera`, levelled. auto: camera
+    where geometry was predicted from pictures, which cannot say where a robot's axes point; else world."""
+    is_new_data: bool = False
+    """Nothing in data_dir was trained on, even where names of videos are the same."""
+    every_n: int = 1
+    """Frames between the starts of neighbouring pairs."""
+    view: str = ""
+    """One camera of the recorded layout (fixed, moving, still); empty: all there are."""
+    max_videos: int = 0
+    """Use the first N videos only; 0 means all."""
+    batch_size: int = 16
+    """Pairs that go through the networks at once."""
+    probe_seeds: int = 3
+    """Fits of each probe, on other episodes and from other weights; figures have a spread."""
+    seed: int = 0
+    """Seeds the controls and the probes."""
+    vggt_weights: str = ""
+    """A local VGGT weights file, if the run's own is elsewhere on this machine."""
+    concerto_weights: str = ""
+    """A local Concerto weights file, if the run's own is elsewhere on this machine."""
+    device: str = ""
+    """cpu, cuda, ...; empty: the best there is."""
+
+    def __post_init__(self) -> None:
+        for name in ("every_n", "batch_size", "probe_seeds"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_videos < 0:
+            raise ConfigError(f"max_videos must not be negative, got {self.max_videos}")

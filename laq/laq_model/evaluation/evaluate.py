@@ -1,0 +1,168 @@
+"""The evaluation job: a trained run and videos with known actions → one result, beside its controls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import open_run
+from ..encoder_fingerprint import refuse_other_tokens
+from ..errors import ConfigError, DatasetError, RunError
+from ..feature_store import differences
+from ..report.html_page import Section, write_page
+from ..report.output_file import make_output_folder, write_file
+from ..report.page_sections import Figure, Words
+from ..trained_run import TrainedRun, open_trained_run
+from ..video.index import VideoIndex, build_index
+from ..webm_dataset import VideoDataConfig
+from .actions import ActionFrame, episode_and_view, true_actions
+from .coded_pairs import Coder, code_pairs, own_codes, random_codes, untrained
+from .config import EvaluateConfig
+from .probing import split_episodes
+from .result import EvaluationResult
+from .small_frames import small_frames
+from .study import TRAINED, Study
+from .token_batches import Batches, encoded_batches, stored_batches
+
+__all__ = ["EvaluateConfig", "EvaluationResult", "evaluate"]
+
+
+def evaluate(config: EvaluateConfig) -> EvaluationResult:
+    """Measure the run, write evaluation.json, .md and .html, and give the figures.
+
+    Raises:
+        LAQError: no run, no data, nothing held out, missing weights, tokens of another encoder, or a folder
+            that cannot be written.
+    """
+    output = Path(config.output_dir) if config.output_dir else config.checkpoint / "evaluation"
+    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    run = open_trained_run(config.checkpoint, device=device)
+    notes: list[str] = []
+    coders = {TRAINED: own_codes(run.model), **_controls(config, run, device, notes)}
+    make_output_folder(output)
+    data_dir = config.data_dir or run.data.data_dir
+    data = replace(run.data, data_dir=data_dir, view=config.view, max_videos=config.max_videos)
+    index = _index(data, config, notes)
+    names, coded = code_pairs(_batches(config, run, data, index, device), coders, device=device)
+    frame = _frame(config, run)
+    truth = true_actions(names, data_dir, frame=frame)
+    if not truth.targets:
+        notes.append("the true actions are not known, so there are no probes (docs/data-formats.md)")
+    seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint)
+    study = Study(
+        model=run.model,
+        names=names,
+        coded=coded,
+        truth=truth,
+        seen=seen,
+        splits=split_episodes(truth.episode, seen, seeds=config.probe_seeds, seed=config.seed),
+        small_frames=small_frames(names, index, data, every_n=config.every_n) if index else None,
+    )
+    if not bool(study.is_held_out.any()):
+        raise DatasetError(
+            "every episode of these videos was trained on; give others with --data_dir, "
+            "or --is_new_data if they only have the same names"
+        )
+    figures = study.figures()
+    facts = {
+        "run": str(config.checkpoint),
+        "model": run.fingerprint,
+        "data": data_dir or config.features,
+        "frame": frame,
+        "num_pairs": len(names),
+        "num_held_out_pairs": int(study.is_held_out.sum()),
+        "num_episodes": len(set(truth.episode)),
+        "num_held_out_episodes": len(set(truth.episode) - seen),
+    }
+    result = EvaluationResult(figures, facts, [*notes, *study.warnings(figures)])
+    _write(output, result, study.pictures())
+    return result
+
+
+def _controls(
+    config: EvaluateConfig, run: TrainedRun, device: torch.device, notes: list[str]
+) -> dict[str, Coder]:
+    controls = {
+        "random_codes": random_codes(run.model, seed=config.seed),
+        "untrained_model": untrained(run.model, seed=config.seed),
+    }
+    if not config.shuffled_run:
+        notes.append(
+            "no control trained on shuffled pairs; train one with --shuffle_pairs, give --shuffled_run"
+        )
+        return controls
+    shuffled = open_trained_run(config.shuffled_run, device=device)
+    own, other = open_run(config.checkpoint).config, open_run(config.shuffled_run).config
+    if not other.get("shuffle_pairs"):
+        raise RunError(f"{config.shuffled_run} was not trained with --shuffle_pairs; it is no control")
+    refuse_other_tokens(
+        shuffled.tokens,
+        run.tokens,
+        source=str(config.shuffled_run),
+        advice="Train the control on the same data",
+    )
+    parts = [
+        part
+        for section in ("model", "optimization")
+        for part in differences(other.get(section, {}), own.get(section, {}), prefix=f"{section}.")
+    ]
+    if parts:
+        notes.append(f"the shuffled control was trained otherwise: {'; '.join(parts)}")
+    return {"shuffled_pairs": own_codes(shuffled.model), **controls}
+
+
+def _trained_on(checkpoint: Path) -> frozenset[str]:
+    """The episodes that the run was trained on, by the names in its record."""
+    videos = open_run(checkpoint).record["data"].get("videos", {})
+    return frozenset(episode_and_view(video)[0] for video in videos)
+
+
+def _frame(config: EvaluateConfig, run: TrainedRun) -> ActionFrame:
+    if config.frame == "auto":
+        return "world" if run.encoder.geometry == "sensor" else "camera"
+    return config.frame
+
+
+def _index(data: VideoDataConfig, config: EvaluateConfig, notes: list[str]) -> VideoIndex | None:
+    """The videos; a store needs none, but the controls that look at pictures do."""
+    try:
+        index = build_index(data)
+    except (ConfigError, DatasetError) as error:
+        if not config.features:
+            raise
+        notes.append(f"no controls that look at pictures: {error}")
+        return None
+    print(index.summary())
+    return index
+
+
+def _batches(
+    config: EvaluateConfig,
+    run: TrainedRun,
+    data: VideoDataConfig,
+    index: VideoIndex | None,
+    device: torch.device,
+) -> Batches:
+    if config.features or index is None:
+        return stored_batches(config, run)
+    return encoded_batches(config, run, index, data, device)
+
+
+def _write(output: Path, result: EvaluationResult, pictures: Figure) -> None:
+    write_file(output / "evaluation.json", result.json())
+    write_file(output / "evaluation.md", result.markdown())
+    sections: list[Section] = [*result.tables(), pictures]
+    if result.notes:
+        sections.append(Words("Notes", "\n\n".join(result.notes)))
+    write_page(
+        output / "evaluation.html",
+        title="Evaluation of latent actions",
+        sections=sections,
+        lead="Figures on episodes that the model never saw, each above what the same measurement gives where "
+        "there is nothing to find.",
+        footer="; ".join(f"{name}: {value}" for name, value in result.facts.items()),
+    )
+    print(result.markdown())
+    print(f"evaluation → {output / 'evaluation.html'}")
