@@ -84,7 +84,7 @@ def test_standing_still_is_what_a_frame_with_itself_gets():
     )
     truth = TrueActions(["e"] * 5, ["still", "still", "fixed", "fixed", "still"])
     figures = standstill_figures(pairs, truth, torch.tensor([True, True, True, True, False]))
-    assert figures["standstill.identical_frames_fraction"] == pytest.approx(3 / 4)
+    assert figures["standstill.identical_frames_fraction"] == pytest.approx(3 / 5)
     assert figures["standstill.still_pairs_fraction"] == pytest.approx(1 / 2)
     assert figures["standstill.still_pairs_code_fraction"] == pytest.approx(3 / 4)
     assert figures["standstill.acting_pairs_fraction"] == pytest.approx(1 / 2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,10 @@ from ..structures import GEOMETRY_CHANNELS, PairTokens
 GROUPS = ("all", "changed", "others", "network", "geometry")
 
 
+# Pairs of each batch of which the current frame is also coded with itself.
+STANDSTILL_PAIRS = 2
+
+
 @dataclass(frozen=True)
 class CodedPairs:
     """What one model says of each pair.
@@ -28,7 +32,7 @@ class CodedPairs:
         codes: hard, as a label contains them.
         embedding: the vectors that the codes stand for, joined.
         continuous: the vectors before the quantizer, joined.
-        standstill_codes: the codes of the pair's current frame with itself.
+        standstill_codes: the codes of some current frames with themselves.
         error: of the change predicted from the hard codes, for each of ``GROUPS``.
         copy_error: of predicting no change, at the same places.
     """
@@ -36,7 +40,7 @@ class CodedPairs:
     codes: Int[Tensor, "pairs positions"]
     embedding: Float[Tensor, "pairs dim"]
     continuous: Float[Tensor, "pairs dim"]
-    standstill_codes: Int[Tensor, "pairs positions"]
+    standstill_codes: Int[Tensor, "samples positions"]
     error: Float[Tensor, "pairs groups"]
     copy_error: Float[Tensor, "pairs groups"]
 
@@ -45,44 +49,44 @@ class CodedPairs:
         return torch.nn.functional.one_hot(self.codes, codebook_size).flatten(1).float()
 
 
-@dataclass(frozen=True)
 class Coder:
-    """A model and how its codes are found; a control may find them otherwise."""
+    """A model and its own codes."""
 
-    model: ConcertoLAQ
-    codes_of: Callable[[PairTokens], Int[Tensor, "pairs positions"]]
+    def __init__(self, model: ConcertoLAQ):
+        self.model = model
+
+    def vectors(self, tokens: PairTokens) -> Float[Tensor, "pairs positions dim"]:
+        """What the codes are nearest to."""
+        return self.model.encode_continuous(tokens)
 
 
-def own_codes(model: ConcertoLAQ) -> Coder:
-    """The model's own codes."""
-    return Coder(model, lambda tokens: model.encode(tokens).codes)
-
-
-def random_codes(model: ConcertoLAQ, *, seed: int) -> Coder:
+class RandomCoder(Coder):
     """A control: codes drawn evenly, whatever happened; decoded by the true model."""
-    generator = torch.Generator().manual_seed(seed)
 
-    def draw(tokens: PairTokens) -> Int[Tensor, "pairs positions"]:
-        shape = (len(tokens.feat), model.config.code_seq_len)
-        drawn = torch.randint(0, model.config.codebook_size, shape, generator=generator)
-        return drawn.to(tokens.feat.device)
+    def __init__(self, model: ConcertoLAQ, *, seed: int):
+        super().__init__(model)
+        self._generator = torch.Generator().manual_seed(seed)
 
-    return Coder(model, draw)
+    def vectors(self, tokens: PairTokens) -> Float[Tensor, "pairs positions dim"]:
+        """Rows of the codebook, drawn evenly."""
+        shape = (len(tokens.feat), self.model.config.code_seq_len)
+        drawn = torch.randint(0, self.model.config.codebook_size, shape, generator=self._generator)
+        return self.model.quantizer.lookup(drawn.to(tokens.feat.device))
 
 
-def untrained(model: ConcertoLAQ, *, seed: int) -> Coder:
+def untrained_coder(model: ConcertoLAQ, *, seed: int) -> Coder:
     """A control: the same model before its first step, in the same units."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = ConcertoLAQ(model.config)
     fresh.set_feature_statistics(model.feature_mean.cpu(), model.feature_std.cpu())
-    return own_codes(fresh.to(model.feature_mean.device).eval())
+    return Coder(fresh.to(model.feature_mean.device).eval())
 
 
 @torch.no_grad()
 def code_pairs(
     batches: Iterable[tuple[Sequence[PairName], PairTokens]],
-    coders: dict[str, Coder],
+    coders: Mapping[str, Coder],
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[list[PairName], dict[str, CodedPairs]]:
@@ -98,32 +102,36 @@ def code_pairs(
 
 
 def _code_batch(tokens: PairTokens, coder: Coder) -> CodedPairs:
-    model = coder.model
-    codes = coder.codes_of(tokens)
-    error, copy_error = prediction_errors(model, tokens, codes)
+    quantizer = coder.model.quantizer
+    vectors = coder.vectors(tokens)
+    codes = quantizer.nearest(vectors)
+    embedding = quantizer.lookup(codes)
+    error, copy_error = prediction_errors(coder.model, tokens, embedding)
+    still = quantizer.nearest(coder.vectors(standing_still(tokens, STANDSTILL_PAIRS)))
     return CodedPairs(
         codes=codes.cpu(),
-        embedding=model.quantizer.lookup(codes).flatten(1).float().cpu(),
-        continuous=model.encode_continuous(tokens).flatten(1).float().cpu(),
-        standstill_codes=coder.codes_of(standing_still(tokens)).cpu(),
+        embedding=embedding.flatten(1).float().cpu(),
+        continuous=vectors.flatten(1).float().cpu(),
+        standstill_codes=still.cpu(),
         error=error.cpu(),
         copy_error=copy_error.cpu(),
     )
 
 
-def standing_still(tokens: PairTokens) -> PairTokens:
-    """Each pair's current frame with itself: nothing moves, and nothing seems to."""
-    return replace(
-        tokens,
-        feat=tokens.feat[:, :1].expand_as(tokens.feat),
-        state=tokens.state[:, :1].expand_as(tokens.state),
+def standing_still(tokens: PairTokens, count: int) -> PairTokens:
+    """The current frame of the first pairs with itself: nothing moves, and nothing seems to."""
+    return PairTokens(
+        feat=tokens.feat[:count, :1].expand(-1, 2, -1, -1),
+        state=tokens.state[:count, :1].expand(-1, 2, -1),
+        position=tokens.position[:count],
+        is_valid=tokens.is_valid[:count],
     )
 
 
 def prediction_errors(
-    model: ConcertoLAQ, tokens: PairTokens, codes: Int[Tensor, "pairs positions"]
+    model: ConcertoLAQ, tokens: PairTokens, vectors: Float[Tensor, "pairs positions dim"]
 ) -> tuple[Float[Tensor, "pairs groups"], Float[Tensor, "pairs groups"]]:
-    """Errors of the change predicted from these codes, and of predicting none, for each of ``GROUPS``.
+    """Errors of the change predicted from the codes' vectors, and of predicting none, for each of ``GROUPS``.
 
     ``all`` is what ``ConcertoLAQ.prediction_error`` gives; the others split it by places and by channels.
     """
@@ -134,8 +142,13 @@ def prediction_errors(
         num_query=model.config.num_query_tokens,
         is_random=False,
     )
-    future = (model.predict_next(tokens, codes) - model.feature_mean) / model.feature_std
-    predicted = future - places.feat[:, 0]
+    predicted = model.forward_dynamics(
+        places,
+        vectors,
+        context_index=task.context_index,
+        is_context=task.is_context,
+        query_index=task.query_index,
+    ).float()
     target = gather_places(places.feat[:, 1] - places.feat[:, 0], task.query_index)
     change = places.change_size.gather(1, task.query_index)
     # The first queries are the places that changed most; a still pair has none that changed.
@@ -143,7 +156,7 @@ def prediction_errors(
     is_changed = (torch.arange(change.shape[1], device=change.device) < num_changed) & (change > 0)
     errors = [
         _grouped(guess, target, task.is_query, is_changed, model)
-        for guess in (gather_places(predicted, task.query_index), torch.zeros_like(target))
+        for guess in (predicted, torch.zeros_like(target))
     ]
     return errors[0], errors[1]
 

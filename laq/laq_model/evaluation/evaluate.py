@@ -18,7 +18,7 @@ from ..trained_run import TrainedRun, open_trained_run
 from ..video.index import VideoIndex, build_index
 from ..webm_dataset import VideoDataConfig
 from .actions import ActionFrame, episode_and_view, true_actions
-from .coded_pairs import Coder, code_pairs, own_codes, random_codes, untrained
+from .coded_pairs import Coder, RandomCoder, code_pairs, untrained_coder
 from .config import EvaluateConfig
 from .probing import split_episodes
 from .result import EvaluationResult
@@ -40,7 +40,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run = open_trained_run(config.checkpoint, device=device)
     notes: list[str] = []
-    coders = {TRAINED: own_codes(run.model), **_controls(config, run, device, notes)}
+    coders = {TRAINED: Coder(run.model), **_controls(config, run, device, notes)}
     make_output_folder(output)
     data_dir = config.data_dir or run.data.data_dir
     data = replace(run.data, data_dir=data_dir, view=config.view, max_videos=config.max_videos)
@@ -85,8 +85,8 @@ def _controls(
     config: EvaluateConfig, run: TrainedRun, device: torch.device, notes: list[str]
 ) -> dict[str, Coder]:
     controls = {
-        "random_codes": random_codes(run.model, seed=config.seed),
-        "untrained_model": untrained(run.model, seed=config.seed),
+        "random_codes": RandomCoder(run.model, seed=config.seed),
+        "untrained_model": untrained_coder(run.model, seed=config.seed),
     }
     if not config.shuffled_run:
         notes.append(
@@ -110,7 +110,7 @@ def _controls(
     ]
     if parts:
         notes.append(f"the shuffled control was trained otherwise: {'; '.join(parts)}")
-    return {"shuffled_pairs": own_codes(shuffled.model), **controls}
+    return {"shuffled_pairs": Coder(shuffled.model), **controls}
 
 
 def _trained_on(checkpoint: Path) -> frozenset[str]:

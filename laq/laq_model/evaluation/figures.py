@@ -108,13 +108,13 @@ def standstill_figures(
 ) -> dict[str, float]:
     """How many pairs without motion get the code of standing still, and how many with motion do.
 
-    The code of standing still is the one that most pairs of a frame with itself get.
+    The code of standing still is the one that most frames with themselves get.
     """
-    combinations, counts = coded.standstill_codes[is_counted].unique(dim=0, return_counts=True)
+    combinations, counts = coded.standstill_codes.unique(dim=0, return_counts=True)
     standstill = combinations[counts.argmax()]
     is_still = torch.tensor([view == STILL_VIEW for view in truth.view])
     figures = {
-        "standstill.identical_frames_fraction": _all_equal(coded.standstill_codes[is_counted], standstill),
+        "standstill.identical_frames_fraction": _all_equal(coded.standstill_codes, standstill),
         "standstill.acting_pairs_fraction": _all_equal(coded.codes[is_counted & ~is_still], standstill),
     }
     if bool((is_counted & is_still).any()):
