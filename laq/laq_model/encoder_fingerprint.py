@@ -18,9 +18,12 @@ ENCODING_VERSION = 1
 
 
 def token_settings(encoder: EncoderConfig, data: VideoDataConfig) -> dict[str, Any]:
-    """The settings that tokens depend on, as plain JSON values; where weights lie is not among them."""
+    """The settings that tokens depend on, as plain JSON values; where weights lie is not among them.
+
+    Nor is how many frames are encoded at a time: that changes rounding at most (docs/conventions.md).
+    """
     described = dataclasses.asdict(encoder)
-    del described["vggt_weights"], described["concerto_weights"]
+    del described["vggt_weights"], described["concerto_weights"], described["max_frames_per_batch"]
     if encoder.geometry != "vggt":
         del described["vggt_model"]
     return {
