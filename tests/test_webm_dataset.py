@@ -149,11 +149,15 @@ def test_views_of_an_episode_are_on_one_side(tmp_path):
     assert len({name.rsplit("/", 1)[1] for name in train}) == 1
 
 
-def test_the_manifest_names_what_was_skipped(tmp_path):
+def test_the_manifest_names_what_was_skipped_or_damaged(tmp_path):
     write_video(tmp_path / "a.webm", 12)
     write_video(tmp_path / "b.webm", 12)
     (tmp_path / "c.webm").write_text("words")
+    cut = write_video(tmp_path / "d.webm", 60)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     manifest = PairDataset(*opened(tmp_path)).manifest()
+    assert list(manifest["damaged"]) == ["d.webm"]
+    assert manifest["damaged"]["d.webm"].endswith("frames are sound (matroska,webm: File ended prematurely)")
     assert manifest["data_dir"] == str(tmp_path)
     assert manifest["skipped"] == {
         "c.webm": "cannot be opened as a video (Invalid data found when processing input)"

@@ -76,10 +76,9 @@ class PairDataset:
         self._config = config
         self._seed = seed
         self._with_sensor = with_sensor
-        self._is_train = split == "train"
         self._plan = PairPlan(
             [entry.num_frames - config.frame_offset for entry in self._videos],
-            stretch=config.frame_offset if self._is_train else 1,
+            stretch=config.frame_offset if split == "train" else 1,
         )
 
     def __len__(self) -> int:
@@ -92,7 +91,7 @@ class PairDataset:
             VideoReadError: a frame that the index promised cannot be decoded.
             IndexError: there is no such pair.
         """
-        video, start = self._plan.draw(index, seed=self._seed, epoch=epoch if self._is_train else 0)
+        video, start = self._plan.draw(index, seed=self._seed, epoch=epoch)
         entry = self._videos[video]
         numbers = (start, start + self._config.frame_offset)
         frames = read_frames(self._index.path(entry), entry.frames, numbers)
@@ -109,11 +108,12 @@ class PairDataset:
             return list(threads.map(lambda pick: self.get(*pick), picks))
 
     def manifest(self) -> dict[str, Any]:
-        """Videos of this side with their frames, and all files that were skipped, for the record of a run."""
+        """Videos of this side, and all files that were skipped or are damaged, for the record of a run."""
         return {
             "data_dir": str(self._index.root),
             "videos": {entry.name: entry.num_frames for entry in self._videos},
             "skipped": {video.name: video.reason for video in self._index.skipped},
+            "damaged": {e.name: e.frames.damage for e in self._index.videos if e.frames.damage},
         }
 
 
