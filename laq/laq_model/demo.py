@@ -37,9 +37,9 @@ CONTROLS = {
 }
 PROBE = "probe.linear.ee_displacement.r2_mean"
 LIMITS = (
-    "The networks of this demo are small ones that ship with the package, trained on rendered scenes of a robot "
-    "arm at a table. They read depth from a picture fairly well and hardly notice that a camera moves; the "
-    "published networks are made for real footage. And 24 episodes are few: more data gives better tokens."
+    "The networks of this demo are small ones that ship with the package, trained on rendered scenes of a "
+    "robot arm at a table. They read depth from a picture fairly well and hardly notice that a camera moves; "
+    "the published networks are made for real footage. And 24 episodes are few: more data, better tokens."
 )
 
 
@@ -49,11 +49,11 @@ class DemoConfig:
 
     output: Path = Path("demo_output")
     """Folder for everything that the demo makes; index.html is the page to open."""
-    num_steps: int = 500
+    num_steps: int = 400
     """Training steps of the model, and again of the control on shuffled pairs."""
     batch_size: int = 16
     """Pairs in a step."""
-    every_n: int = 3
+    every_n: int = 4
     """Frames between the starts of neighbouring pairs."""
     held_out_fraction: float = 0.25
     """Share of the episodes that training never sees."""
@@ -104,6 +104,7 @@ def demo(config: DemoConfig) -> EvaluationResult:
                 features=str(store),
                 shuffled_run=str(control),
                 every_n=config.every_n,
+                probe_seeds=2,
                 output_dir=str(config.output / "evaluation"),
                 seed=config.seed,
             )
@@ -201,7 +202,7 @@ def _draw_pair(data: VideoDataConfig, output: Path) -> list[Section]:
 
 def _curves(run: Path) -> list[Section]:
     rows = open_run(run).read_metrics()
-    metrics = ["loss", "copy_ratio_hard", "codes_used_fraction", "perplexity"]
+    metrics = ["copy_ratio_hard", "codes_used_fraction", "perplexity"]
     return [Figure("Training", draw_curves(rows, metrics=metrics, controls={"copy_ratio_hard": 1.0}))]
 
 

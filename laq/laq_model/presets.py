@@ -20,6 +20,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "dim": 128,
         "spatial_depth": 2,
         "temporal_depth": 2,
+        "predictor_depth": 2,
     },
     # The sizes of LAPA's own quantizer (arXiv 2410.11758, §3.1) for comparison with its labels.
     "lapa": {"codebook_size": 8, "code_seq_len": 4, "quantizer_dim": 32, "frame_offset": 30},
