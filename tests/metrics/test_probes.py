@@ -76,8 +76,34 @@ def test_mlp_reads_what_a_line_cannot():
     assert mlp_probe(*parts).r2_mean > 0.8
 
 
+def test_mlp_finds_nothing_in_noise_and_says_the_mean():
+    x, y = normal(300, 64, seed=0), 7 + normal(300, 2, seed=1)
+    names = [f"episode{i // 20}" for i in range(200)]
+    result = mlp_probe(x[:200], y[:200], x[200:], y[200:], groups=names)
+    assert -0.15 < result.r2_mean < 0.05  # trained to the end, it falls below -0.5
+    assert (result.prediction.mean(0) - 7).abs().max() < 0.4
+
+
+def test_mlp_s_inner_split_keeps_groups_whole():
+    with pytest.raises(ValueError, match="at least 2 training groups"):
+        mlp_probe(
+            normal(10, 2, seed=0),
+            normal(10, 1, seed=1),
+            *[torch.zeros(2, 2), torch.zeros(2, 1)],
+            groups=["a"] * 10,
+        )
+    # Inputs that name the group: whole groups show that nothing carries over to others, so it stops early.
+    code, level = normal(12, 30, seed=0), normal(12, 1, seed=1)
+    x, y = code.repeat_interleave(10, 0), level.repeat_interleave(10, 0)
+    names = [f"episode{i // 10}" for i in range(120)]
+    x_new, y_new = normal(200, 30, seed=3), normal(200, 1, seed=4)
+    whole, rows = mlp_probe(x, y, x_new, y_new, groups=names), mlp_probe(x, y, x_new, y_new)
+    assert whole.r2_mean > rows.r2_mean + 0.1
+
+
 def test_mlp_repeats_itself_and_leaves_the_global_generator_alone():
-    x, y = normal(80, 3, seed=0), normal(80, 2, seed=1)
+    x = normal(80, 3, seed=0)
+    y = torch.cat([x[:, :1].abs(), x[:, 1:2] * x[:, 2:]], dim=1)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

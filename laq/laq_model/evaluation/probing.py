@@ -82,8 +82,8 @@ def split_episodes(episodes: Sequence[str], seen: frozenset[str], *, seeds: int,
 def scopes_of(views: Sequence[str]) -> dict[str, Rows]:
     """Prefix of a figure's name → the views that it is fitted and judged on.
 
-    All cameras together; each alone, where there are several; and across fixed and moving. Frozen scenes have
-    no motion to tell, and are left out.
+    All cameras together; each alone, where there are several; and from fixed to moving. Frozen scenes have no
+    motion to tell, and are left out.
     """
     array = np.array(views)
     acting = [view for view in dict.fromkeys(views) if view != STILL_VIEW]
@@ -94,7 +94,6 @@ def scopes_of(views: Sequence[str]) -> dict[str, Rows]:
         scopes |= {f"view.{view}.": Rows(rows[view], rows[view]) for view in acting}
     if {"fixed", "moving"} <= rows.keys():
         scopes["transfer.fixed_to_moving."] = Rows(rows["fixed"], rows["moving"])
-        scopes["transfer.moving_to_fixed."] = Rows(rows["moving"], rows["fixed"])
     return scopes
 
 
@@ -141,7 +140,7 @@ def fit_probe(kind: Kind, x: Float[Tensor, "pairs dim"], target: Target, fold: F
     sides = (x[fold.is_fit], target.values[fold.is_fit], x[fold.is_test], target.values[fold.is_test])
     if kind == "linear":
         return ridge_probe(*sides, groups=fold.groups)
-    return mlp_probe(*sides, seed=fold.seed)
+    return mlp_probe(*sides, groups=fold.groups, seed=fold.seed)
 
 
 def _summary(prefix: str, r2: Float[Tensor, "seeds dims"], dimensions: Sequence[str]) -> dict[str, float]:

@@ -100,11 +100,11 @@ class Study:
         figures |= code_figures(coded.codes[is_held_out], codebook_size=codebook_size)
         figures |= agreement_figures(coded.codes, self.names, self.truth, is_held_out)
         figures |= standstill_figures(coded, self.truth, is_held_out)
-        figures |= self._camera_probe(coded)
-        inputs = {"": coded.embedding, "continuous": coded.continuous}
+        figures |= self._probes({"": coded.embedding, "continuous": coded.continuous}, MAIN_TARGET)
         if is_control:
-            return figures | self._probes(inputs, MAIN_TARGET)
-        figures |= self._probes({**inputs, "onehot": coded.one_hot(codebook_size)}, MAIN_TARGET)
+            return figures
+        figures |= self._camera_probe(coded)
+        figures |= self._probes({"onehot": coded.one_hot(codebook_size)}, MAIN_TARGET)
         for target in self.truth.targets:
             if target != MAIN_TARGET:
                 figures |= self._probes({"": coded.embedding}, target)

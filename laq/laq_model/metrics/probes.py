@@ -6,7 +6,7 @@ constant reaches, and a probe that fails to transfer falls below 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 # Of standardised inputs; rows are summed, not averaged.
 RIDGE_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
 INNER_FOLDS = 4
-MLP_STEPS = 400
+MLP_STEPS = 400  # at most
+MLP_LOOK_EVERY = 10
+MLP_PATIENCE = 80  # steps without a better look
 MLP_HIDDEN = 128
 
 
@@ -72,31 +74,31 @@ def mlp_probe(
     x_test: Float[Tensor, "test_rows dim"],
     y_test: Float[Tensor, "test_rows targets"],
     *,
+    groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> ProbeResult:
-    """Two hidden layers, trained on all rows at once for ``MLP_STEPS`` of AdamW; equal seeds, equal bits."""
+    """Two hidden layers, trained with AdamW on all rows at once; equal seeds, equal bits.
+
+    How long is found on an inner split: a first network learns from most groups, and the step at which it
+    told the others best is where a second one, which learns from all, stops. So inputs that tell nothing end
+    near the mean, as they do with ridge, instead of far below it.
+
+    Args:
+        groups: the group of each training row; without it each row is its own.
+
+    Raises:
+        ValueError: too few rows or groups for an inner split.
+    """
     x_mean, x_std, y_mean, y_std = x_train.mean(0), _spread(x_train), y_train.mean(0), _spread(y_train)
-    with torch.random.fork_rng(devices=[x_train.device] if x_train.is_cuda else []), torch.enable_grad():
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Linear(x_train.shape[1], MLP_HIDDEN),
-            nn.GELU(),
-            nn.Dropout(0.1),
-            nn.Linear(MLP_HIDDEN, MLP_HIDDEN),
-            nn.GELU(),
-            nn.Linear(MLP_HIDDEN, y_train.shape[1]),
-        ).to(x_train.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.1)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, MLP_STEPS)
-        x, y = (x_train.float() - x_mean) / x_std, (y_train.float() - y_mean) / y_std
-        for _ in range(MLP_STEPS):
-            optimizer.zero_grad()
-            (network(x) - y).square().mean().backward()
-            optimizer.step()
-            schedule.step()
-    network.eval()
+    x, y = (x_train.float() - x_mean) / x_std, (y_train.float() - y_mean) / y_std
+    is_inner = (_folds(len(x), groups) == 0).to(x.device)
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad():
+        inner = (x[~is_inner], y[~is_inner], x[is_inner], y[is_inner])
+        network = _train_mlp(x, y, steps=_best_step(*inner, seed=seed), seed=seed)
+    if network is None:
+        return _judge(y_mean.expand(len(y_test), -1), y_test)
     with torch.no_grad():
-        return _judge(network((x_test.float() - x_mean) / x_std) * y_std + y_mean, y_test)
+        return _judge(network.eval()((x_test.float() - x_mean) / x_std) * y_std + y_mean, y_test)
 
 
 def r2_per_dimension(
@@ -125,6 +127,50 @@ def _ridge(x: Tensor, y: Tensor, x_new: Tensor, strength: float) -> Tensor:
     gram = z.T @ z + strength * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     weights = torch.linalg.solve(gram, z.T @ (y - y_mean))
     return (x_new - x_mean) / x_std @ weights + y_mean
+
+
+def _best_step(x: Tensor, y: Tensor, x_inner: Tensor, y_inner: Tensor, *, seed: int) -> int:
+    """The step after which a network told the inner rows best; 0 if it never did better than the mean."""
+    best, least = 0, float((y_inner - y.mean(0)).square().mean())
+    for step, network in _mlp_steps(x, y, seed=seed):
+        if step % MLP_LOOK_EVERY == 0:
+            network.eval()
+            with torch.no_grad():
+                error = float((network(x_inner) - y_inner).square().mean())
+            network.train()
+            if error < least:
+                best, least = step, error
+            elif step - best >= MLP_PATIENCE:
+                break
+    return best
+
+
+def _train_mlp(x: Tensor, y: Tensor, *, steps: int, seed: int) -> nn.Module | None:
+    """The network after this many steps; None after none."""
+    for step, network in _mlp_steps(x, y, seed=seed):
+        if step == steps:
+            return network
+    return None
+
+
+def _mlp_steps(x: Tensor, y: Tensor, *, seed: int) -> Iterator[tuple[int, nn.Module]]:
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Linear(x.shape[1], MLP_HIDDEN),
+        nn.GELU(),
+        nn.Dropout(0.1),
+        nn.Linear(MLP_HIDDEN, MLP_HIDDEN),
+        nn.GELU(),
+        nn.Linear(MLP_HIDDEN, y.shape[1]),
+    ).to(x.device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, MLP_STEPS)
+    for step in range(1, MLP_STEPS + 1):
+        optimizer.zero_grad()
+        (network(x) - y).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+        yield step, network
 
 
 def _folds(num_rows: int, groups: Sequence[str] | None) -> Tensor:
