@@ -115,6 +115,12 @@ def test_codes_that_are_always_alike_are_warned_of(study, figures):
     assert any("perplexity at token position 0: 1.0" in line for line in study.warnings(alike))
 
 
+def test_a_prediction_that_does_not_need_the_codes_is_warned_of(study, figures):
+    assert not study.warnings({**figures, "control.random_codes.copy_ratio_hard": 0.5})
+    found = study.warnings({**figures, "control.random_codes.copy_ratio_hard": 0.41})
+    assert "hardly better than with random codes (ratio to copying 0.40, with random codes 0.41)" in found[0]
+
+
 def test_without_truth_there_are_figures_of_the_codes_alone(study):
     blind = Study(
         model=study.model,

@@ -27,6 +27,8 @@ from .probing import Rows, Split, fit_probe, fold_of, probe_figures, scopes_of
 
 TRAINED = "trained"  # the coder that the others are controls of
 MAIN_TARGET = "ee_displacement"
+HARDLY_BETTER = 0.9  # of the error with random codes
+_RANDOM = "control.random_codes."
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,14 @@ class Study:
             num_duplicates=int(figures["codes.duplicates"]),
             identical_token_fraction=figures["codes.identical_token_fraction"],
         )
-        return list(find_warnings([health]).values())
+        found = list(find_warnings([health]).values())
+        ratio, by_chance = (figures.get(f"{prefix}copy_ratio_hard") for prefix in ("", _RANDOM))
+        if ratio is not None and by_chance is not None and ratio > HARDLY_BETTER * by_chance:
+            found.append(
+                f"the prediction is hardly better than with random codes (ratio to copying {ratio:.2f}, "
+                f"with random codes {by_chance:.2f}): the codes carry little of what it knows"
+            )
+        return found
 
     def pictures(self) -> Figure:
         """Told against true motion where the truth is known, and the use of the codes."""
