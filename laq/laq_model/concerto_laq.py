@@ -11,9 +11,10 @@ where a camera's motion is no change.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -30,9 +31,33 @@ from .metrics.prediction import masked_mean_per_pair
 from .quantizers.build import build_quantizer
 from .quantizers.nsvq import hard_share_at
 from .quantizers.protocol import Quantizer, Usage
-from .structures import GEOMETRY_CHANNELS, LatentAction, PairTokens
+from .structures import GEOMETRY_CHANNELS, LatentAction, LatentActions, PairTokens
 
-__all__ = ["ConcertoLAQ", "ConcertoLAQConfig", "LAQOutput", "feature_statistics"]
+__all__ = ["ConcertoLAQ", "ConcertoLAQConfig", "LAQOutput", "VideoEncoder", "feature_statistics"]
+
+
+@runtime_checkable
+class TimedPair(Protocol):
+    """When the frames of a pair were shown, in seconds."""
+
+    @property
+    def current_time_s(self) -> float:
+        """Of the current frame."""
+        ...
+
+    @property
+    def future_time_s(self) -> float:
+        """Of the future frame."""
+        ...
+
+
+@runtime_checkable
+class VideoEncoder(Protocol):
+    """From a video file to the tokens of its pairs; ``TrainedRun.video_encoder()`` makes one."""
+
+    def __call__(self, video: str | Path) -> Iterable[tuple[Sequence[TimedPair], PairTokens]]:
+        """Batches of pairs in time order, each with its tokens."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -171,6 +196,31 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         """
         codes = self.quantizer.nearest(self._latent(self._places(pair)))
         return LatentAction(codes=codes, vectors=self.quantizer.lookup(codes))
+
+    def encode_video(self, video: str | Path, *, encoder: VideoEncoder) -> LatentActions:
+        """The action codes of all pairs of a video.
+
+        Args:
+            encoder: of the frames that this model was trained on; it is handed in, so that the model needs
+                neither its weights nor a video decoder.
+
+        Raises:
+            ValueError: the encoder gave no pair.
+            LAQError: the encoder's own refusals.
+        """
+        times: list[TimedPair] = []
+        actions = []
+        for pairs, tokens in encoder(video):
+            times += pairs
+            actions.append(self.encode(tokens))
+        if not actions:
+            raise ValueError(f"{video} has no pair of frames to encode")
+        return LatentActions(
+            codes=torch.cat([action.codes for action in actions]),
+            vectors=torch.cat([action.vectors for action in actions]),
+            current_time_s=torch.tensor([pair.current_time_s for pair in times], dtype=torch.float64),
+            future_time_s=torch.tensor([pair.future_time_s for pair in times], dtype=torch.float64),
+        )
 
     @torch.no_grad()
     def encode_continuous(self, pair: PairTokens) -> Float[Tensor, "pairs code_seq_len quantizer_dim"]:

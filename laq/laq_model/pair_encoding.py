@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
 
 from .concerto_wrapper import ConcertoEncoder
+from .errors import VideoReadError
 from .feature_store import PairName
 from .structures import FramePair, PairTokens
-from .webm_dataset import collate
+from .video.index import VideoEntry, VideoIndex
+from .video.scan import scan_video
+from .webm_dataset import VideoDataConfig, all_pairs, collate
 
 
 def encode_pairs(
@@ -47,3 +52,38 @@ def join(batches: list[PairTokens]) -> PairTokens:
         position=torch.cat([batch.position for batch in batches]),
         is_valid=torch.cat([batch.is_valid for batch in batches]),
     )
+
+
+@dataclass(frozen=True)
+class FileEncoder:
+    """From a video file, wherever it lies, to the tokens of its pairs; what ``encode_video`` takes.
+
+    Attributes:
+        data: frame size and frame offset; the rest is not looked at.
+        every_n: frames between the starts of neighbouring pairs.
+    """
+
+    encoder: ConcertoEncoder
+    data: VideoDataConfig
+    every_n: int = 1
+    batch_size: int = 8
+    device: torch.device | str = "cpu"
+
+    def __call__(self, video: str | Path) -> Iterator[tuple[list[PairName], PairTokens]]:
+        """Decode the file twice: once to learn its frames, once to encode them.
+
+        Raises:
+            VideoReadError: the file cannot be decoded, or is too short for one pair.
+            GeometryError: the encoder wants recorded geometry, which a single file has not.
+        """
+        path = Path(video)
+        frames = scan_video(path)
+        if frames.num_frames <= self.data.frame_offset:
+            raise VideoReadError(
+                f"{path} has {frames.num_frames} frames; a pair needs {self.data.frame_offset + 1}"
+            )
+        entry = VideoEntry(path.name, frames)
+        pairs = all_pairs(
+            VideoIndex(path.parent, (entry,), ()), entry, self.data, every_n=self.every_n, with_sensor=False
+        )
+        yield from encode_pairs(pairs, self.encoder, batch_size=self.batch_size, device=self.device)

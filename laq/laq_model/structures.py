@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
 # What a frame says of a cell of the world.
@@ -117,3 +117,20 @@ class LatentAction:
 
     codes: Int[Tensor, "pairs code_seq_len"]
     vectors: Float[Tensor, "pairs code_seq_len quantizer_dim"]
+
+
+@dataclass(frozen=True)
+class LatentActions:
+    """The actions of all pairs of one video, in time order.
+
+    Attributes:
+        codes: index into the codebook, one for each action token.
+        vectors: the codebook rows of these indices.
+        current_time_s: presentation time of each pair's current frame.
+        future_time_s: presentation time of its future frame.
+    """
+
+    codes: Int[Tensor, "pairs code_seq_len"]
+    vectors: Float[Tensor, "pairs code_seq_len quantizer_dim"]
+    current_time_s: Float64[Tensor, " pairs"]
+    future_time_s: Float64[Tensor, " pairs"]

@@ -12,8 +12,9 @@ import torch
 
 from .checkpoint import open_run
 from .concerto_laq import ConcertoLAQ
-from .concerto_wrapper import EncoderConfig
+from .concerto_wrapper import EncoderConfig, build_encoder
 from .errors import RunError
+from .pair_encoding import FileEncoder
 from .webm_dataset import VideoDataConfig
 
 Config = TypeVar("Config")
@@ -33,6 +34,20 @@ class TrainedRun:
     data: VideoDataConfig
     tokens: dict[str, Any]
     fingerprint: str
+
+    def video_encoder(self, *, every_n: int = 1, batch_size: int = 8) -> FileEncoder:
+        """What ``model.encode_video`` needs: the networks of the run's tokens, on the model's device.
+
+        Args:
+            every_n: frames between the starts of neighbouring pairs.
+            batch_size: pairs encoded at once.
+
+        Raises:
+            LAQError: their weights are missing or cannot be fetched.
+        """
+        device = self.model.feature_mean.device
+        encoder = build_encoder(self.encoder, device=device)
+        return FileEncoder(encoder, self.data, every_n=every_n, batch_size=batch_size, device=device)
 
 
 def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") -> TrainedRun:

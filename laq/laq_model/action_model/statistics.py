@@ -20,8 +20,8 @@ def feature_statistics(
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
     """Mean and standard deviation of each channel over all occupied places of both frames.
 
-    A channel that does not vary gets 1 for its deviation. Occupancy gets mean 0 and deviation 1: it is 1 at
-    every occupied place, and it must still differ from that of a free one.
+    A channel that does not vary gets 1 for its deviation. Occupancy gets mean 0 and deviation 1: it stays as
+    it is, so that an occupied place differs from a free one.
 
     Raises:
         ValueError: no occupied place in any batch, or features that are not finite.
