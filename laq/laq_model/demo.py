@@ -53,7 +53,7 @@ class DemoConfig:
     """Training steps of the model, and again of the control on shuffled pairs."""
     batch_size: int = 16
     """Pairs in a step."""
-    every_n: int = 4
+    every_n: int = 3
     """Frames between the starts of neighbouring pairs."""
     held_out_fraction: float = 0.25
     """Share of the episodes that training never sees."""
@@ -104,6 +104,7 @@ def demo(config: DemoConfig) -> EvaluationResult:
                 features=str(store),
                 shuffled_run=str(control),
                 every_n=config.every_n,
+                probe_kinds=("linear",),
                 probe_seeds=2,
                 output_dir=str(config.output / "evaluation"),
                 seed=config.seed,

@@ -37,6 +37,8 @@ class EvaluateConfig:
     """Use the first N videos only; 0 means all."""
     batch_size: int = 16
     """Pairs that go through the networks at once."""
+    probe_kinds: tuple[Literal["linear", "mlp"], ...] = ("linear", "mlp")
+    """Which probes are fitted; MLPs take most of an evaluation's time."""
     probe_seeds: int = 3
     """Fits of each probe, on other episodes and from other weights; figures have a spread."""
     seed: int = 0
@@ -52,5 +54,7 @@ class EvaluateConfig:
         for name in ("every_n", "batch_size", "probe_seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.probe_kinds:
+            raise ConfigError("probe_kinds must name at least one kind: linear, mlp")
         if self.max_videos < 0:
             raise ConfigError(f"max_videos must not be negative, got {self.max_videos}")

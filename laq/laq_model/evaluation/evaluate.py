@@ -58,6 +58,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         truth=truth,
         seen=seen,
         splits=split_episodes(truth.episode, seen, seeds=config.probe_seeds, seed=config.seed),
+        probe_kinds=config.probe_kinds,
         small_frames=small_frames(names, index, data, every_n=config.every_n) if index else None,
     )
     if not bool(study.is_held_out.any()):

@@ -23,7 +23,7 @@ from .figures import (
     standstill_figures,
 )
 from .pictures import draw_code_use, draw_told_motion
-from .probing import Rows, Split, fit_probe, fold_of, probe_figures, scopes_of
+from .probing import KINDS, Kind, Rows, Split, fit_probe, fold_of, probe_figures, scopes_of
 
 TRAINED = "trained"  # the coder that the others are controls of
 MAIN_TARGET = "ee_displacement"
@@ -48,6 +48,7 @@ class Study:
     seen: frozenset[str]
     splits: Sequence[Split]
     small_frames: Float[Tensor, "pairs 2 pixels"] | None = None
+    probe_kinds: Sequence[Kind] = KINDS
 
     @property
     def is_held_out(self) -> Bool[Tensor, " pairs"]:
@@ -130,6 +131,7 @@ class Study:
                     name=target,
                     episode=self.truth.episode,
                     splits=self.splits,
+                    kinds=self.probe_kinds,
                 )
                 figures |= _prefixed(prefix, found)
         return figures
@@ -147,6 +149,7 @@ class Study:
             name="camera_motion",
             episode=self.truth.episode,
             splits=self.splits,
+            kinds=self.probe_kinds,
         )
         return _prefixed("camera.", found)
 
