@@ -11,7 +11,7 @@ PRESETS: tuple[Preset, ...] = ("published", "tiny", "lapa")
 # Every configuration that has a field of this name takes the value.
 _OVERRIDES: dict[str, dict[str, Any]] = {
     "published": {},
-    # The embedded networks on a laptop: 112-pixel frames, and an action model that trains in minutes on two cores.
+    # The embedded networks on a laptop: 112-pixel frames, and an action model that trains in minutes.
     "tiny": {
         "vggt_model": "embedded",
         "concerto_model": "embedded",
