@@ -49,11 +49,11 @@ class DemoConfig:
 
     output: Path = Path("demo_output")
     """Folder for everything that the demo makes; index.html is the page to open."""
-    num_steps: int = 700
+    num_steps: int = 400
     """Training steps of the model, and again of the control on shuffled pairs."""
     batch_size: int = 16
     """Pairs in a step."""
-    every_n: int = 2
+    every_n: int = 3
     """Frames between the starts of neighbouring pairs."""
     held_out_fraction: float = 0.25
     """Share of the episodes that training never sees."""
