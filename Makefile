@@ -10,7 +10,7 @@ demo: $(VENV)/.installed  ## set up, then the whole pipeline on the embedded cli
 	$(RUN)/concerto-laq demo --output demo_output
 
 test: check $(VENV)/.installed-test  ## set up, check, then all tests
-	$(RUN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2  # a thread each: more would wait for one another
 
 check: $(VENV)/.installed-test  ## format, lint, types: what CI runs first
 	$(RUN)/ruff format --check laq tests benchmarks
@@ -18,7 +18,7 @@ check: $(VENV)/.installed-test  ## format, lint, types: what CI runs first
 	$(RUN)/mypy
 
 bench: $(VENV)/.installed-test  ## measure; prints machine, versions, medians
-	for script in benchmarks/*.py; do $(RUN)/python $$script || exit 1; done
+	for name in vggt ptv3 encoder decoding laq_step feature_store; do $(RUN)/python benchmarks/$$name.py || exit 1; done
 
 # torch goes first and alone: named by its exact version, no other package can pull another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
