@@ -59,6 +59,8 @@ class EncoderConfig:
     """Longer side of what VGGT sees, in pixels, a multiple of 14 (it was trained at 518). 0: the frames'."""
     vggt_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of VGGT's large matrices; heads stay float32. auto: bfloat16 on a GPU that has it, or float32."""
+    vggt_compile: bool = False
+    """Compile VGGT (torch.compile): minutes at the start, then fewer and larger kernels."""
     geometry_context: GeometryContext = "clip"
     """`clip`: the frames that are compared share one world and scale; `frame`: each alone."""
     max_frames_per_batch: int = 0
@@ -373,6 +375,7 @@ def build_geometry_source(config: EncoderConfig, *, device: torch.device | str =
             model=config.vggt_model,
             weights=config.vggt_weights,
             dtype=config.vggt_dtype,
+            is_compiled=config.vggt_compile,
             context=config.geometry_context,
             resolution_px=config.vggt_resolution,
             max_frames_per_batch=config.max_frames_per_batch,

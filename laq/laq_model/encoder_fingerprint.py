@@ -20,10 +20,11 @@ ENCODING_VERSION = 1
 def token_settings(encoder: EncoderConfig, data: VideoDataConfig) -> dict[str, Any]:
     """The settings that tokens depend on, as plain JSON values; where weights lie is not among them.
 
-    Nor is how many frames are encoded at a time: that changes rounding at most (docs/conventions.md).
+    Nor is how the work is done: that changes rounding at most (docs/conventions.md).
     """
     described = dataclasses.asdict(encoder)
-    del described["vggt_weights"], described["concerto_weights"], described["max_frames_per_batch"]
+    del described["vggt_weights"], described["concerto_weights"]
+    del described["max_frames_per_batch"], described["vggt_compile"]
     if encoder.geometry != "vggt":
         del described["vggt_model"]
     return {

@@ -1,7 +1,11 @@
 """How the network behaves: independent scenes, precision, what it keeps between calls, and training."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +156,35 @@ def test_weights_of_another_owner_are_not_confused_with_those_kept():
         restored = pickle.loads(pickle.dumps(network))
         restored.load_state_dict(others)
         torch.testing.assert_close(restored(images).depth, borrowed)
+
+
+ONE_GRAPH = f"""
+import warnings
+import torch
+from laq_model.vggt import build_vggt
+
+warnings.simplefilter("error")  # a table that is traced, not kept, warns
+torch.manual_seed(0)
+network = build_vggt({SMALL | {"depth": 1, "dpt_layers": [0, 0, 0, 0]}}).eval().requires_grad_(False)
+compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="eager")
+images = torch.rand(1, 2, 3, 28, 42)
+with torch.no_grad():
+    expected, out = network(images), compiled(images)
+assert torch.equal(out.depth, expected.depth)
+assert torch.equal(out.pose_enc, expected.pose_enc)
+"""
+
+
+def test_the_network_is_one_graph_with_its_tables_as_constants():
+    # A process of its own: the type checks of this one cannot be traced.
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_GRAPH],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "laq")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_training_works_after_inference_mode():

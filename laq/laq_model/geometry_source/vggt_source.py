@@ -141,6 +141,8 @@ def build_vggt_source(settings: SourceSettings) -> VGGTSource:
         network.shorten_aggregator(dtype)
     network.to_empty(device=settings.device)
     load_official_weights(network, file.tensors)
+    if settings.is_compiled:
+        network.compile(dynamic=False)  # one graph for each size of input; its tables are constants in it
     print(licence_of(settings.model, network="vggt", file=settings.weights, stated=file.licence))
     return VGGTSource(
         network.requires_grad_(False).eval(),

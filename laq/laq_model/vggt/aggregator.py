@@ -9,7 +9,6 @@ after its global block. Source: Wang et al., VGGT (2025), §3.2.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from .block import Block
 from .config import VGGTConfig
+from .kept_tensors import kept_by_arguments
 from .precision import stream_dtype
 from .rope import frame_rotation
 from .vit import VisionTransformer
@@ -93,13 +93,10 @@ def normalise(images: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "
     return (images - mean) / deviation
 
 
-@lru_cache(maxsize=8)
+@kept_by_arguments
 def _imagenet_statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):
-        mean, deviation = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=dtype, device=device)[
-            ..., None, None
-        ]
-        return mean, deviation
+    both = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=dtype, device=device)[..., None, None]
+    return both[0], both[1]
 
 
 def _blocks(config: VGGTConfig) -> nn.ModuleList:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .config import DPT_LEVELS, VGGTConfig
+from .kept_tensors import kept_by_arguments
 from .precision import LayerNorm, stream_dtype
 
 NORM_EPS = 1e-5
@@ -202,14 +202,13 @@ def position_vectors(
     return waves(columns, aspect / diagonal)[:, None, :], waves(rows, 1 / diagonal)[:, :, None]
 
 
-@lru_cache(maxsize=64)
-def _kept_position_vectors(
-    channels: int, grid: tuple[int, int], aspect: float, device: torch.device, dtype: torch.dtype
+@kept_by_arguments
+def _kept_position_vectors(  # noqa: PLR0917 (kept by position)
+    channels: int, rows: int, columns: int, aspect: float, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Position vectors on a device, kept by these arguments: rows + columns numbers for each channel."""
-    with torch.inference_mode(False):  # a kept tensor must be fit for training, too
-        along_x, along_y = position_vectors(channels, grid, aspect=aspect)
-        return along_x.to(dtype).to(device), along_y.to(dtype).to(device)  # MPS has no float64
+    along_x, along_y = position_vectors(channels, (rows, columns), aspect=aspect)
+    return along_x.to(dtype).to(device), along_y.to(dtype).to(device)  # MPS has no float64
 
 
 def _add_position_(
@@ -218,9 +217,7 @@ def _add_position_(
     """Add the position map to ``x`` itself: at full resolution a copy would be the head's largest tensor."""
     height, width = image_size
     half = x.shape[1] // 2
-    along_x, along_y = _kept_position_vectors(
-        x.shape[1], (x.shape[2], x.shape[3]), width / height, x.device, stream_dtype(x.dtype)
-    )
+    along_x, along_y = _kept_position_vectors(*x.shape[1:], width / height, x.device, stream_dtype(x.dtype))
     x[:, :half].add_(along_x)
     x[:, half:].add_(along_y)
     return x

@@ -1,4 +1,4 @@
-"""Keep what was computed from a parameter until the parameter changes.
+"""Keep what was computed: tables by their arguments, and what follows from a parameter until it changes.
 
 Frozen weights are used thousands of times; what depends on them and on the image size alone is computed once.
 """
@@ -6,9 +6,29 @@ Frozen weights are used thousands of times; what depends on them and on the imag
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Tables = TypeVar("Tables", bound=tuple[Tensor, ...])
+
+
+def kept_by_arguments(compute: Callable[..., Tables]) -> Callable[..., Tables]:
+    """Keep the tables of the last 64 sets of arguments; in a compiled graph they are constants."""
+
+    @lru_cache(maxsize=64)
+    def computed(*arguments: Hashable) -> Tables:
+        with torch.inference_mode(False), torch.no_grad():  # a kept tensor must be fit for training, too
+            return compute(*arguments)
+
+    @torch.compiler.assume_constant_result
+    @wraps(compute)
+    def looked_up(*arguments: Hashable) -> Tables:
+        return computed(*arguments)
+
+    return looked_up
 
 
 class KeptTensors:

@@ -8,11 +8,12 @@ gives its special tokens position (0, 0), which leaves them as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from .kept_tensors import kept_by_arguments
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ def rotate(
     return torch.addcmul(heads * table.cos[:, None], partner, table.signed_sin[:, None])
 
 
-@lru_cache(maxsize=16)
 def frame_rotation(
     grid: tuple[int, int],
     *,
@@ -63,9 +63,22 @@ def frame_rotation(
     dtype: torch.dtype,
 ) -> RotationTable:
     """Table of one frame, kept by its arguments: special tokens at (0, 0), then patches from (1, 1)."""
-    with torch.inference_mode(False):  # a kept tensor must be fit for training, too
-        rows, columns = torch.meshgrid(torch.arange(grid[0]) + 1, torch.arange(grid[1]) + 1, indexing="ij")
-        patches = torch.stack([rows.flatten(), columns.flatten()], dim=1)
-        positions = torch.cat([patches.new_zeros(num_special_tokens, 2), patches])
-        table = rotation_table(positions, head_channels=head_channels, base=base, dtype=dtype)
-        return RotationTable(table.cos.to(device), table.signed_sin.to(device))
+    cos, signed_sin = _frame_tables(*grid, num_special_tokens, head_channels, base, device, dtype)
+    return RotationTable(cos, signed_sin)
+
+
+@kept_by_arguments
+def _frame_tables(  # noqa: PLR0917 (kept by position)
+    num_rows: int,
+    num_columns: int,
+    num_special_tokens: int,
+    head_channels: int,
+    base: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.meshgrid(torch.arange(num_rows) + 1, torch.arange(num_columns) + 1, indexing="ij")
+    patches = torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    positions = torch.cat([patches.new_zeros(num_special_tokens, 2), patches])
+    table = rotation_table(positions, head_channels=head_channels, base=base, dtype=dtype)
+    return table.cos.to(device), table.signed_sin.to(device)
