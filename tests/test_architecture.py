@@ -22,7 +22,7 @@ FLOORS = [
         "services",
         [
             *("durable_files", "skipped_videos", "feature_store", "checkpoint", "encoder_fingerprint"),
-            *("pair_encoding", "span_decoding", "trained_run", "report"),
+            *("work_engine", "ray_engine", "pair_encoding", "span_decoding", "trained_run", "report"),
         ],
         "chained",
     ),

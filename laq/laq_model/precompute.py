@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from .concerto_wrapper import ConcertoEncoder, EncoderConfig, build_encoder
 from .durable_files import folder_lock
 from .encoder_fingerprint import token_settings, weights_digests
 from .errors import ConfigError
-from .feature_store import FeatureStoreWriter, Part, TokenShape, open_store_writer
+from .feature_store import FeatureStoreWriter, Part, Span, TokenShape, open_store_writer
 from .pair_encoding import encode_pairs
 from .presets import Preset
 from .skipped_videos import refuse_too_many_skipped, write_skipped
 from .span_decoding import DecodedSpan, count_pairs, decode_spans
-from .structures import GEOMETRY_CHANNELS, FramePair
-from .video.index import build_index
+from .structures import GEOMETRY_CHANNELS
+from .video.index import VideoEntry, VideoIndex, build_index
 from .webm_dataset import VideoDataConfig
+from .work_engine import EngineConfig, run_units
 
 SKIPPED_FILE = "skipped.jsonl"
 
@@ -46,6 +47,7 @@ class PrecomputeConfig:
     """Share of the videos that may turn out to be unreadable before the job counts as failed."""
     device: str = ""
     """cpu, cuda, ...; empty: the best there is."""
+    work: EngineConfig = field(default_factory=EngineConfig)
     data: VideoDataConfig = field(default_factory=VideoDataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
@@ -73,6 +75,54 @@ class PrecomputeResult:
     skipped: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class ShardUnit:
+    """One shard to write: what is in it, and the videos that it needs."""
+
+    number: int
+    spans: Sequence[Span]
+    entries: tuple[VideoEntry, ...]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """Decode the pairs of a shard, encode them, write it.
+
+    Attributes:
+        index: of the folder; the videos come with each unit.
+        writer: of the store; its plan is not needed here.
+        encoder: for work in this process; elsewhere each process builds its own.
+    """
+
+    config: PrecomputeConfig
+    index: VideoIndex
+    writer: FeatureStoreWriter
+    encoder: ConcertoEncoder | None = None
+
+    def load(self, unit: ShardUnit) -> list[DecodedSpan]:
+        """Decode."""
+        index = replace(self.index, videos=unit.entries)
+        return list(decode_spans(index, unit.spans, self.config.data, every_n=self.config.every_n))
+
+    def make_worker(self) -> Callable[[ShardUnit, list[DecodedSpan]], None]:
+        """Encode and write; a span that could not be decoded is noted in the shard."""
+        device = device_of(self.config)
+        encoder = self.encoder or build_encoder(self.config.encoder, device=device)
+
+        def work(unit: ShardUnit, decoded: list[DecodedSpan]) -> None:
+            pairs = (pair for span in decoded for pair in span.pairs)
+            with self.writer.shard(unit.number) as shard:
+                for span in decoded:
+                    if span.reason:
+                        shard.skip(span.span.video, span.reason)
+                for names, tokens in encode_pairs(
+                    pairs, encoder, batch_size=self.config.batch_size, device=device
+                ):
+                    shard.add(names, tokens.to("cpu"))
+
+        return work
+
+
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     """Write what the store lacks.
 
@@ -86,8 +136,9 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     unreadable = tuple((video.name, video.reason) for video in index.skipped)
     num_videos = len(index.videos) + len(unreadable)
     refuse_too_many_skipped(unreadable, num_videos=num_videos, max_share=config.max_skipped_share)
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    encoder = build_encoder(config.encoder, device=device)
+    is_local = config.work.engine == "local"
+    # Elsewhere, too, wrong weights should be found before the work is spread.
+    encoder = build_encoder(config.encoder, device=device_of(config) if is_local else "cpu")
     with open_store_writer(
         config.output_dir,
         settings=store_settings(config, feature_channels=encoder.feature_channels),
@@ -102,16 +153,36 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         shard_pairs=config.shard_pairs,
         part=Part.parse(config.part),
     ) as writer:
-        missing = writer.missing()
-        num_pairs = sum(span.num_pairs for _, spans in missing for span in spans)
-        with tqdm(total=num_pairs, desc="encode", unit="pair", disable=not missing) as progress:
-            for number, spans in missing:
-                decoded = decode_spans(index, spans, config.data, every_n=config.every_n)
-                encode_shard(decoded, encoder, writer, number, batch_size=config.batch_size, device=device)
-                progress.update(sum(span.num_pairs for span in spans))
+        job = ShardJob(
+            config,
+            replace(index, videos=(), skipped=()),
+            replace(writer, plan=()),
+            encoder if is_local else None,
+        )
+        _write_shards(job, _units(writer, index), config)
         result = _summarise(config, writer, unreadable)
     refuse_too_many_skipped(result.skipped, num_videos=num_videos, max_share=config.max_skipped_share)
     return result
+
+
+def _units(writer: FeatureStoreWriter, index: VideoIndex) -> list[ShardUnit]:
+    entries = {entry.name: entry for entry in index.videos}
+    return [
+        ShardUnit(number, spans, tuple(entries[span.video] for span in spans if span.video in entries))
+        for number, spans in writer.missing()
+    ]
+
+
+def _write_shards(job: ShardJob, units: list[ShardUnit], config: PrecomputeConfig) -> None:
+    sizes = [sum(span.num_pairs for span in unit.spans) for unit in units]
+    with tqdm(total=sum(sizes), desc="encode", unit="pair", disable=not units) as progress:
+        for place in run_units(job, units, config.work):
+            progress.update(sizes[place])
+
+
+def device_of(config: PrecomputeConfig) -> torch.device:
+    """The device that the flags ask for, or the best there is in this process."""
+    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def store_settings(config: PrecomputeConfig, *, feature_channels: int) -> dict[str, Any]:
@@ -122,28 +193,6 @@ def store_settings(config: PrecomputeConfig, *, feature_channels: int) -> dict[s
         "feature_channels": feature_channels,
         "every_n": config.every_n,
     }
-
-
-def encode_shard(
-    decoded: Iterable[DecodedSpan],
-    encoder: ConcertoEncoder,
-    writer: FeatureStoreWriter,
-    number: int,
-    *,
-    batch_size: int,
-    device: torch.device | str,
-) -> None:
-    """Encode the pairs of one shard and write it; a span that could not be decoded is noted there."""
-    with writer.shard(number) as shard:
-
-        def pairs() -> Iterator[FramePair]:
-            for span in decoded:
-                if span.reason:
-                    shard.skip(span.span.video, span.reason)
-                yield from span.pairs
-
-        for names, tokens in encode_pairs(pairs(), encoder, batch_size=batch_size, device=device):
-            shard.add(names, tokens.to("cpu"))
 
 
 def _summarise(

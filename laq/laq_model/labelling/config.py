@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
+from ..work_engine import EngineConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class LabelConfig:
     """A local Concerto weights file, if the run's own is elsewhere on this machine."""
     device: str = ""
     """cpu, cuda, ...; empty: the best there is."""
+    work: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         for name in ("every_n", "batch_size", "part_pairs"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from ..durable_files import folder_lock
 from ..errors import ConfigError, RunError
 from ..skipped_videos import refuse_too_many_skipped, write_skipped
 from ..trained_run import TrainedRun, open_trained_run
+from ..work_engine import run_units
 from .config import LabelConfig
 from .formats import read_instructions, write_lapa, write_parquet
 from .label_rows import label_rows, read_part, write_part
-from .token_source import Part, TokenSource, build_token_source
+from .token_source import LoadedPart, Part, TokenSource, build_token_source
 
 __all__ = ["LabelConfig", "LabelResult", "label"]
 
@@ -37,6 +39,46 @@ class LabelResult:
     skipped: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class PartUnit:
+    """A part, and the file that its rows go to."""
+
+    part: Part
+    file: Path
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """Load a part, encode it, label it, write its rows.
+
+    Attributes:
+        run: for work in this process; elsewhere each process opens it anew.
+    """
+
+    config: LabelConfig
+    source: TokenSource
+    run: TrainedRun | None = None
+
+    def load(self, unit: PartUnit) -> LoadedPart:
+        """Read and decode."""
+        return self.source.load(unit.part)
+
+    def make_worker(self) -> Callable[[PartUnit, LoadedPart], None]:
+        """Encode, label, write."""
+        device = device_of(self.config)
+        run = self.run or open_trained_run(self.config.checkpoint, device=device)
+        encode = self.source.make_encoder(device)
+
+        def work(unit: PartUnit, loaded: LoadedPart) -> None:
+            rows = [
+                label_rows(run.model, names, tokens.to(device), fingerprint=run.fingerprint)
+                for names, tokens in encode(loaded)
+            ]
+            write_part(unit.file, rows, loaded.skipped)
+
+        return work
+
+
 def label(config: LabelConfig) -> LabelResult:
     """Label every pair exactly once; parts that were labelled before an interruption are not done again.
 
@@ -47,9 +89,9 @@ def label(config: LabelConfig) -> LabelResult:
     if bool(config.data_dir) == bool(config.features):
         raise ConfigError("give --data_dir DIR (a folder of videos) or --features DIR (a feature store)")
     instructions = read_instructions(config.instructions)
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    run = open_trained_run(config.checkpoint, device=device)
-    source = build_token_source(config, run, device)
+    is_local = config.work.engine == "local"
+    run = open_trained_run(config.checkpoint, device=device_of(config) if is_local else "cpu")
+    source = build_token_source(config, run)
     refuse_too_many_skipped(source.skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
     parts = source.parts(config.part_pairs)
     waiting_room = config.output.with_name(config.output.name + ".parts")
@@ -62,13 +104,15 @@ def label(config: LabelConfig) -> LabelResult:
             raise RunError(
                 f"cannot write {config.output} ({error.strerror}); choose another --output"
             ) from error
-        files = [folder / f"{number:06d}.parquet" for number in range(len(parts))]
-        skipped = _label_parts(list(zip(parts, files, strict=True)), source, run, device=device)
-        tables = (read_part(file)[0] for file in files)
+        units = [PartUnit(part, folder / f"{number:06d}.parquet") for number, part in enumerate(parts)]
+        _label_parts(units, LabelJob(config, source, run if is_local else None))
+        tables = (read_part(unit.file)[0] for unit in units)
         if config.format == "lapa":
             num_pairs = write_lapa(config.output, tables, instructions=instructions)
         else:
             num_pairs = write_parquet(config.output, tables)
+        failed = (entry for unit in units for entry in read_part(unit.file)[1])
+        skipped = tuple(dict.fromkeys((*source.skipped, *failed)))
         shutil.rmtree(folder)
     _remove_if_empty(waiting_room)
     result = LabelResult(config.output, num_pairs, skipped)
@@ -77,23 +121,18 @@ def label(config: LabelConfig) -> LabelResult:
     return result
 
 
-def _label_parts(
-    parts: list[tuple[Part, Path]], source: TokenSource, run: TrainedRun, *, device: torch.device
-) -> tuple[tuple[str, str], ...]:
-    """Write the parts that are missing; gives all that was skipped."""
-    skipped = list(source.skipped)
-    with tqdm(total=sum(part.num_pairs for part, _ in parts), desc="label", unit="pair") as progress:
-        for part, file in parts:
-            if not file.exists():
-                part_skipped: list[tuple[str, str]] = []
-                rows = [
-                    label_rows(run.model, names, tokens.to(device), fingerprint=run.fingerprint)
-                    for names, tokens in source.read(part, part_skipped)
-                ]
-                write_part(file, rows, part_skipped)
-            skipped += read_part(file)[1]
-            progress.update(part.num_pairs)
-    return tuple(dict.fromkeys(skipped))
+def _label_parts(units: list[PartUnit], job: LabelJob) -> None:
+    """Write the parts that are missing."""
+    missing = [unit for unit in units if not unit.file.exists()]
+    total = sum(unit.part.num_pairs for unit in missing)
+    with tqdm(total=total, desc="label", unit="pair", disable=not missing) as progress:
+        for place in run_units(job, missing, job.config.work):
+            progress.update(missing[place].part.num_pairs)
+
+
+def device_of(config: LabelConfig) -> torch.device:
+    """The device that the flags ask for, or the best there is in this process."""
+    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _digest_of_work(run: TrainedRun, parts: list[Part]) -> str:

@@ -1,25 +1,30 @@
-"""Where the tokens to label come from: videos through the encoder, or a feature store. Each pair once."""
+"""Where the tokens to label come from: videos through the encoder, or a feature store. Each pair once.
+
+Loading (decoding a video, reading a store) is apart from the networks, and needs none of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..concerto_wrapper import ConcertoEncoder, build_encoder
+from ..concerto_wrapper import EncoderConfig, build_encoder
 from ..encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
 from ..feature_store import FeatureStore, PairName, Span, extend_plan
 from ..pair_encoding import encode_pairs
-from ..span_decoding import count_pairs, decode_spans
-from ..structures import FramePair, PairTokens
+from ..span_decoding import DecodedSpan, count_pairs, decode_spans
+from ..structures import PairTokens
 from ..trained_run import TrainedRun
 from ..video.index import VideoIndex, build_index
 from ..webm_dataset import VideoDataConfig
 from .config import LabelConfig
 
 ADVICE = "Label with the encoder that the model was trained with"
+
+Batches = Iterable[tuple[Sequence[PairName], PairTokens]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,14 @@ class Part:
     content: list[list[Any]]
 
 
+@dataclass(frozen=True)
+class LoadedPart:
+    """A part without the networks' share: decoded frames, or tokens; and the videos that failed."""
+
+    content: Any
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
 @runtime_checkable
 class TokenSource(Protocol):
     """Parts of a data set, and their tokens."""
@@ -45,10 +58,12 @@ class TokenSource(Protocol):
         """All pairs, each in one part; the same for the same data."""
         ...
 
-    def read(
-        self, part: Part, skipped: list[tuple[str, str]]
-    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
-        """Names and tokens of a part, batch by batch; videos that fail are added to ``skipped``."""
+    def load(self, part: Part) -> LoadedPart:
+        """Read and decode, on the CPU."""
+        ...
+
+    def make_encoder(self, device: torch.device) -> Callable[[LoadedPart], Batches]:
+        """Build the networks that are needed; what it gives makes names and tokens, batch by batch."""
         ...
 
 
@@ -58,17 +73,16 @@ class VideoTokens:
     def __init__(
         self,
         index: VideoIndex,
-        encoder: ConcertoEncoder,
+        encoder: EncoderConfig,
         data: VideoDataConfig,
         *,
         every_n: int,
         batch_size: int,
-        device: torch.device,
     ):
         self.skipped = tuple((video.name, video.reason) for video in index.skipped)
         self.num_videos = len(index.videos) + len(index.skipped)
         self._index, self._encoder, self._data = index, encoder, data
-        self._every_n, self._batch_size, self._device = every_n, batch_size, device
+        self._every_n, self._batch_size = every_n, batch_size
 
     def parts(self, part_pairs: int) -> list[Part]:
         """Whole videos, until a part is full; a longer video is cut."""
@@ -84,19 +98,23 @@ class VideoTokens:
             for spans in extend_plan([], videos, shard_pairs=part_pairs)
         ]
 
-    def read(
-        self, part: Part, skipped: list[tuple[str, str]]
-    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
-        """Decode, then encode."""
+    def load(self, part: Part) -> LoadedPart:
+        """Decode."""
         spans = [Span(*span) for span in part.content]
+        decoded = list(decode_spans(self._index, spans, self._data, every_n=self._every_n))
+        failed = tuple((span.span.video, span.reason) for span in decoded if span.reason)
+        return LoadedPart(decoded, failed)
 
-        def pairs() -> Iterator[FramePair]:
-            for decoded in decode_spans(self._index, spans, self._data, every_n=self._every_n):
-                if decoded.reason:
-                    skipped.append((decoded.span.video, decoded.reason))
-                yield from decoded.pairs
+    def make_encoder(self, device: torch.device) -> Callable[[LoadedPart], Batches]:
+        """Frames through VGGT and PTv3."""
+        encoder = build_encoder(self._encoder, device=device)
 
-        return encode_pairs(pairs(), self._encoder, batch_size=self._batch_size, device=self._device)
+        def encode(loaded: LoadedPart) -> Batches:
+            spans: list[DecodedSpan] = loaded.content
+            pairs = (pair for span in spans for pair in span.pairs)
+            return encode_pairs(pairs, encoder, batch_size=self._batch_size, device=device)
+
+        return encode
 
 
 class StoreTokens:
@@ -119,17 +137,22 @@ class StoreTokens:
         chunks = (self._pairs[start : start + part_pairs] for start in range(0, len(self._pairs), part_pairs))
         return [Part(num_pairs=len(chunk), content=[[pair] for pair in chunk]) for chunk in chunks]
 
-    def read(
-        self, part: Part, skipped: list[tuple[str, str]]
-    ) -> Iterator[tuple[Sequence[PairName], PairTokens]]:
+    def load(self, part: Part) -> LoadedPart:
         """Read rows."""
         pairs = [pair for (pair,) in part.content]
-        for start in range(0, len(pairs), self._batch_size):
-            batch = pairs[start : start + self._batch_size]
-            yield [self._store.names[pair] for pair in batch], self._store.read(batch)
+        batches = [
+            pairs[start : start + self._batch_size] for start in range(0, len(pairs), self._batch_size)
+        ]
+        return LoadedPart(
+            [([self._store.names[pair] for pair in batch], self._store.read(batch)) for batch in batches]
+        )
+
+    def make_encoder(self, device: torch.device) -> Callable[[LoadedPart], Batches]:
+        """Nothing is left to do."""
+        return lambda loaded: loaded.content
 
 
-def build_token_source(config: LabelConfig, run: TrainedRun, device: torch.device) -> TokenSource:
+def build_token_source(config: LabelConfig, run: TrainedRun) -> TokenSource:
     """What the flags ask for, once its tokens are known to be those of the model.
 
     Raises:
@@ -147,23 +170,20 @@ def build_token_source(config: LabelConfig, run: TrainedRun, device: torch.devic
             store, every_n=config.every_n, max_videos=config.max_videos, batch_size=config.batch_size
         )
     data = replace(run.data, data_dir=config.data_dir, max_videos=config.max_videos)
-    index = build_index(data)
-    print(index.summary())
-    encoder_config = replace(
+    encoder = replace(
         run.encoder,
         vggt_weights=config.vggt_weights or run.encoder.vggt_weights,
         concerto_weights=config.concerto_weights or run.encoder.concerto_weights,
     )
-    encoder = build_encoder(encoder_config, device=device)
     refuse_other_tokens(
-        {**token_settings(encoder_config, data), "weights": weights_digests(encoder_config)},
+        {**token_settings(encoder, data), "weights": weights_digests(encoder)},
         _comparable(run.tokens),
         source="this installation",
         advice=ADVICE,
     )
-    return VideoTokens(
-        index, encoder, data, every_n=config.every_n, batch_size=config.batch_size, device=device
-    )
+    index = build_index(data)
+    print(index.summary())
+    return VideoTokens(index, encoder, data, every_n=config.every_n, batch_size=config.batch_size)
 
 
 def _comparable(tokens: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""The same store and the same labels on a Ray cluster, whatever its workers go through (extra [ray])."""
+
+import os
+import pickle
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from laq_model.concerto_wrapper import EncoderConfig
+from laq_model.errors import ConfigError, RunError, VideoReadError
+from laq_model.labelling.config import LabelConfig
+from laq_model.labelling.label import label
+from laq_model.precompute import PrecomputeConfig, precompute
+from laq_model.training.loop import train
+from laq_model.video.config import VideoDataConfig
+from laq_model.work_engine import EngineConfig, run_units
+from tiny_training import tiny_config
+from written_videos import write_video
+
+
+@dataclass(frozen=True)
+class SquareJob:
+    """Writes the square of each unit, and who did it."""
+
+    folder: str
+    seconds: float = 0.0
+    fails_at: int = -1
+
+    def load(self, unit: int) -> int:
+        if unit == self.fails_at:
+            raise VideoReadError(f"unit {unit} is broken")
+        return unit * unit
+
+    def make_worker(self):
+        def work(unit: int, loaded: int) -> None:
+            time.sleep(self.seconds)
+            target = Path(self.folder) / f"{unit}.txt"
+            temporary = target.with_suffix(".tmp")
+            temporary.write_text(f"{loaded} {os.getpid()}")
+            temporary.rename(target)
+
+        return work
+
+
+def squares_in(folder: Path) -> dict[int, int]:
+    return {int(path.stem): int(path.read_text().split()[0]) for path in folder.glob("*.txt")}
+
+
+def test_here_units_come_in_order(tmp_path):
+    assert list(run_units(SquareJob(str(tmp_path)), [3, 1, 2], EngineConfig())) == [0, 1, 2]
+    assert squares_in(tmp_path) == {1: 1, 2: 4, 3: 9}
+
+
+def test_here_an_error_of_the_job_is_raised(tmp_path):
+    job = SquareJob(str(tmp_path), fails_at=1)
+    with pytest.raises(VideoReadError, match="unit 1 is broken"):
+        list(run_units(job, [3, 1, 2], EngineConfig()))
+    assert squares_in(tmp_path) == {3: 9}
+
+
+def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.delitem(__import__("sys").modules, "laq_model.ray_engine", raising=False)
+    with pytest.raises(ConfigError, match=r"--engine ray needs the package ray .*'concerto-laq\[ray\]'"):
+        list(run_units(SquareJob(str(tmp_path)), [1], EngineConfig(engine="ray")))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of this machine, pretending to four cores."""
+    ray = pytest.importorskip("ray", reason="ray is not installed (extra [ray])")
+    path = os.pathsep.join(entry for entry in __import__("sys").path if entry)
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}},
+    )
+    yield EngineConfig(engine="ray", num_encoders=2)
+    ray.shutdown()
+
+
+def test_every_unit_is_done(cluster, tmp_path):
+    assert sorted(run_units(SquareJob(str(tmp_path)), list(range(12)), cluster)) == list(range(12))
+    assert squares_in(tmp_path) == {unit: unit * unit for unit in range(12)}
+
+
+def test_an_error_of_the_job_is_said(cluster, tmp_path):
+    job = SquareJob(str(tmp_path), fails_at=4)
+    with pytest.raises(RunError, match="unit 4 is broken"):
+        list(run_units(job, list(range(8)), cluster))
+
+
+def test_a_killed_worker_costs_no_unit(cluster, tmp_path):
+    """kill -9 of an actor, found by the process number that it leaves with each unit."""
+    killed: list[int] = []
+
+    def kill_first() -> None:
+        while not killed:
+            for path in tmp_path.glob("*.txt"):
+                process = int(path.read_text().split()[1])
+                assert process != os.getpid()
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+                return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    done = sorted(run_units(SquareJob(str(tmp_path), seconds=0.3), list(range(10)), cluster))
+    killer.join()
+    assert killed
+    assert done == list(range(10))
+    assert squares_in(tmp_path) == {unit: unit * unit for unit in range(10)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".lock")
+    }
+
+
+def test_store_and_labels_are_those_of_one_process(cluster, tmp_path):
+    """With the embedded networks; the threads of a process could change how sums are rounded."""
+    for number in range(4):
+        write_video(tmp_path / "videos" / f"v{number}.webm", 7)
+    data = VideoDataConfig(data_dir=str(tmp_path / "videos"), frame_size=112, held_out_fraction=0.3)
+    encoder = EncoderConfig(vggt_model="embedded", concerto_model="embedded", max_points=512, max_tokens=16)
+    here = PrecomputeConfig(
+        output_dir=tmp_path / "here", shard_pairs=2, device="cpu", data=data, encoder=encoder
+    )
+    precompute(here)
+    precompute(replace(here, output_dir=tmp_path / "ray", work=cluster))
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+
+    train(tiny_config(tmp_path / "here", tmp_path / "run", data=data, encoder=encoder, num_steps=2))
+    labels = LabelConfig(
+        checkpoint=tmp_path / "run",
+        features=str(tmp_path / "here"),
+        output=tmp_path / "here.parquet",
+        part_pairs=3,
+        device="cpu",
+    )
+    label(labels)
+    label(replace(labels, output=tmp_path / "ray.parquet", work=cluster))
+    assert pq.read_table(tmp_path / "ray.parquet").equals(pq.read_table(tmp_path / "here.parquet"))
+
+
+def test_jobs_can_be_sent():
+    assert pickle.loads(pickle.dumps(SquareJob("a"))) == SquareJob("a")
