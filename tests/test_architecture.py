@@ -22,7 +22,15 @@ FLOORS = [
         "services",
         [
             *("durable_files", "skipped_videos", "feature_store", "checkpoint", "encoder_fingerprint"),
-            *("work_engine", "ray_engine", "pair_encoding", "span_decoding", "trained_run", "report"),
+            *(
+                "work_units",
+                "work_engine",
+                "ray_engine",
+                "pair_encoding",
+                "span_decoding",
+                "trained_run",
+                "report",
+            ),
         ],
         "chained",
     ),

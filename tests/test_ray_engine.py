@@ -18,7 +18,8 @@ from laq_model.labelling.label import label
 from laq_model.precompute import PrecomputeConfig, precompute
 from laq_model.training.loop import train
 from laq_model.video.config import VideoDataConfig
-from laq_model.work_engine import EngineConfig, run_units
+from laq_model.work_engine import run_units
+from laq_model.work_units import EngineConfig
 from tiny_training import tiny_config
 from written_videos import write_video
 

@@ -22,7 +22,8 @@ from .span_decoding import DecodedSpan, count_pairs, decode_spans
 from .structures import GEOMETRY_CHANNELS
 from .video.index import VideoEntry, VideoIndex, build_index
 from .webm_dataset import VideoDataConfig
-from .work_engine import EngineConfig, run_units
+from .work_engine import run_units
+from .work_units import EngineConfig
 
 SKIPPED_FILE = "skipped.jsonl"
 

@@ -15,7 +15,7 @@ import ray
 import ray.data
 
 from .errors import LAQError, RunError
-from .work_engine import EngineConfig, Job
+from .work_units import EngineConfig, Job
 
 
 def _load(row: dict[str, Any], *, job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
-from ..work_engine import EngineConfig
+from ..work_units import EngineConfig
 
 
 @dataclass(frozen=True)

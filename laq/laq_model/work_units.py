@@ -1,0 +1,38 @@
+"""What engines agree on: how a job loads and finishes a unit of work, and where the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where the work is done."""
+
+    engine: Literal["local", "ray"] = "local"
+    """`local`: in this process; `ray`: on a Ray cluster (extra [ray]), CPUs decoding for GPUs."""
+    num_encoders: int = 0
+    """Ray: processes that run the networks, one GPU each where there are any; 0: as many as GPUs, or 1."""
+    ray_address: str = ""
+    """Ray: address of the cluster's head; empty: RAY_ADDRESS, or a cluster of this machine alone."""
+
+    def __post_init__(self) -> None:
+        if self.num_encoders < 0:
+            raise ConfigError(f"num_encoders must not be negative, got {self.num_encoders}")
+
+
+@runtime_checkable
+class Job(Protocol):
+    """What is done with a unit. A job, its units and what it loads can be pickled."""
+
+    def load(self, unit: Any) -> Any:
+        """Read and decode what the unit needs; on the CPU, in any process."""
+        ...
+
+    def make_worker(self) -> Callable[[Any, Any], None]:
+        """Build the networks, once a process; the worker finishes a unit from what was loaded for it."""
+        ...
