@@ -39,6 +39,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         (folder / "a").write_text("1")
         assert not target.exists()
     assert (target / "a").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_error_leaves_the_old_folder(tmp_path):

@@ -314,6 +314,14 @@ class TestReading:
         ):
             FeatureStore(tmp_path)
 
+    def test_a_shard_of_another_store_is_refused(self, tmp_path):
+        write_store(tmp_path / "store")
+        write_store(tmp_path / "other", settings={"frame_size": 224})
+        shutil.rmtree(tmp_path / "store" / "shards" / "000001")
+        shutil.copytree(tmp_path / "other" / "shards" / "000001", tmp_path / "store" / "shards" / "000001")
+        with pytest.raises(DatasetError, match=r"000001 is damaged \(it is of another store\)"):
+            FeatureStore(tmp_path / "store")
+
     def test_a_shard_cut_while_it_is_in_use(self, tmp_path):
         store = FeatureStore(write_store(tmp_path))
         store.read([0])

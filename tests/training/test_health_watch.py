@@ -1,5 +1,7 @@
 """Looks at a run: what they see in a real model, and that each trouble is said once."""
 
+import json
+
 import torch
 
 from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig
@@ -69,3 +71,17 @@ def test_each_trouble_is_said_once():
     said = watch.look(model, leaking, bad, progress=0.6)
     assert set(said) == {"leak"}
     assert "hard codes have 30 % more error" in said["leak"]
+
+
+def test_a_resumed_watch_goes_on_where_it_was():
+    """Through JSON, as a checkpoint keeps it: nothing is said twice, and falls are seen across the break."""
+    bad = {**SOUND, "perplexity.1": 1.0}
+    watch, model = HealthWatch(), stepped_model()
+    watch.look(model, LOSSES, bad, progress=0.3)
+    resumed = HealthWatch(json.loads(json.dumps(watch.state())))
+    for old_or_new in (watch, resumed):
+        assert old_or_new.look(model, LOSSES, bad, progress=0.5) == {}
+    falling = {**SOUND, "perplexity.0": 2.0}
+    assert watch.look(model, LOSSES, falling, progress=0.6) == resumed.look(
+        model, LOSSES, falling, progress=0.6
+    )
