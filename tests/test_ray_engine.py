@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ import pytest
 
 from laq_model.concerto_wrapper import EncoderConfig
 from laq_model.errors import ConfigError, RunError, VideoReadError
+from laq_model.feature_store import FeatureStoreWriter, Part, Span, TokenShape
 from laq_model.labelling.config import LabelConfig
 from laq_model.labelling.label import label
-from laq_model.precompute import PrecomputeConfig, precompute
+from laq_model.precompute import PrecomputeConfig, ShardJob, ShardUnit, precompute
 from laq_model.training.loop import train
 from laq_model.video.config import VideoDataConfig
+from laq_model.video.index import build_index
 from laq_model.work_engine import run_units
 from laq_model.work_units import EngineConfig
 from tiny_training import tiny_config
@@ -65,8 +68,8 @@ def test_here_an_error_of_the_job_is_raised(tmp_path):
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    monkeypatch.delitem(__import__("sys").modules, "laq_model.ray_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "laq_model.ray_engine", raising=False)
     with pytest.raises(ConfigError, match=r"--engine ray needs the package ray .*'concerto-laq\[ray\]'"):
         list(run_units(SquareJob(str(tmp_path)), [1], EngineConfig(engine="ray")))
 
@@ -75,7 +78,7 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
 def cluster():
     """A cluster of this machine, pretending to four cores."""
     ray = pytest.importorskip("ray", reason="ray is not installed (extra [ray])")
-    path = os.pathsep.join(entry for entry in __import__("sys").path if entry)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     ray.init(
         num_cpus=4,
         include_dashboard=False,
@@ -154,5 +157,16 @@ def test_store_and_labels_are_those_of_one_process(cluster, tmp_path):
     assert pq.read_table(tmp_path / "ray.parquet").equals(pq.read_table(tmp_path / "here.parquet"))
 
 
-def test_jobs_can_be_sent():
-    assert pickle.loads(pickle.dumps(SquareJob("a"))) == SquareJob("a")
+def test_the_work_of_precompute_can_be_sent_anywhere(tmp_path):
+    """A job and its unit arrive as they were, and load what they would have loaded here."""
+    write_video(tmp_path / "videos" / "v.webm", 8)
+    data = VideoDataConfig(data_dir=str(tmp_path / "videos"), frame_size=112)
+    config = PrecomputeConfig(output_dir=tmp_path / "store", device="cpu", data=data)
+    index = build_index(data)
+    writer = FeatureStoreWriter(tmp_path / "store", TokenShape(16, 20), "print", (), Part())
+    job = ShardJob(config, replace(index, videos=()), writer)
+    unit = ShardUnit(0, [Span("v.webm", 1, 2)], index.videos)
+    sent_job, sent_unit = pickle.loads(pickle.dumps((job, unit)))
+    assert (sent_job, sent_unit) == (job, unit)
+    [loaded] = sent_job.load(sent_unit)
+    assert [(pair.current_index, pair.future_index) for pair in loaded.pairs] == [(1, 6), (2, 7)]
