@@ -153,6 +153,12 @@ class ConcertoEncoder(nn.Module):
 
     def __init__(self, source: GeometrySource, network: ptv3.PointTransformerV3, config: EncoderConfig):
         super().__init__()
+        finer = len(network.config.enc_depths) - 1
+        if config.feature_levels > finer:
+            raise ConfigError(
+                f"feature_levels must be at most {finer}, the finer stages of this network; "
+                f"got {config.feature_levels}"
+            )
         self.source = source
         self.network = network
         self.config = config
