@@ -7,8 +7,8 @@
     shard.json     the store's fingerprint, counts, checksum of each array, videos that were skipped
 
 Every pair has the same size, so it is one range of bytes in each array, read straight to its place in a
-batch. Leaving out the places where a frame has no point would save a third of the disk and cost more than
-twice the time of a read (docs/scale.md).
+batch. Leaving out the places where a frame has no point would save a third of the disk, and make a read
+a third slower (docs/scale.md).
 """
 
 from __future__ import annotations
