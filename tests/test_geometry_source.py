@@ -74,6 +74,9 @@ class Wall:
 def build(settings):
     return Wall(2.0)
 
+def build_behind(settings):
+    return Wall(-2.0)
+
 def build_nothing(settings):
     return 3
 
@@ -137,6 +140,17 @@ def test_larger_budgets_change_rounding_only(network):
         # Float32 sums in another order: 2e-5 of the largest value, as for the golden files.
         expected = getattr(single, name)
         assert_close(getattr(batched, name), expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("budget", "chunk"), [(0, 8), (3, 3), (16, 8)])
+def test_a_scene_larger_than_the_budget_passes_the_depth_head_in_pieces(network, budget, chunk):
+    seen = []
+    hook = network.register_forward_pre_hook(
+        lambda _, inputs, named: seen.append(named["max_frames_per_chunk"]), with_kwargs=True
+    )
+    VGGTSource(network, max_frames_per_batch=budget)(some_frames(1, 4, size=(14, 14)))
+    hook.remove()
+    assert seen == [chunk]
 
 
 @pytest.mark.parametrize("context", ["clip", "frame"])
@@ -239,6 +253,10 @@ def test_a_source_of_the_user_s_by_its_file_or_by_its_name():
     by_name = EncoderConfig(geometry="wall")
     again = observe_scenes(build_geometry_source(by_name), frames, config=by_name)
     assert torch.equal(again.cloud.coord_m, scene.cloud.coord_m)
+    with pytest.raises(GeometryError, match="geometry=wall gave negative depth"):
+        observe_scenes(
+            build_geometry_source(EncoderConfig(geometry="my_wall:build_behind")), frames, config=by_file
+        )
     with pytest.raises(ConfigError, match="a geometry source is called 'vggt' already; choose another name"):
         register_source("vggt", lambda settings: SensorSource())
 

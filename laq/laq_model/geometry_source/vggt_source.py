@@ -145,7 +145,7 @@ def build_vggt_source(settings: SourceSettings) -> VGGTSource:
         network.compile(dynamic=False)  # one graph for each size of input; its tables are constants in it
     print(licence_of(settings.model, network="vggt", file=settings.weights, stated=file.licence))
     return VGGTSource(
-        network.requires_grad_(False).eval(),
+        network,
         context=settings.context,
         resolution_px=settings.resolution_px,
         max_frames_per_batch=settings.max_frames_per_batch,
