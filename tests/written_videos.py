@@ -48,6 +48,7 @@ def write_video(
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pix_fmt
+        stream.codec_context.thread_count = 1  # the same bytes on any machine
         stream.options = {"g": "10", **(options or {})}
         if time_base:
             stream.codec_context.time_base = time_base

@@ -7,7 +7,7 @@ from test_tiny_vggt import MICRO_NETWORK
 from test_training_scenes import write_shard
 from torch.testing import assert_close
 
-from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
+from laq_model.concerto_wrapper import EncoderConfig
 from laq_model.errors import ConfigError
 from laq_model.geometry_source import SensorSource
 from laq_model.pretraining import evaluate_concerto, tiny_concerto
@@ -59,8 +59,8 @@ def config(tmp_path, monkeypatch):
 def test_clouds_know_their_patch_and_what_moved(config):
     scenes = TrainingScenes(config.scenes)
     vggt = new_network(MICRO_NETWORK, seed=0).eval()
-    encoder = ConcertoEncoder(SensorSource(), build_ptv3(MICRO_CONCERTO), EncoderConfig(depth_edge_ratio=9.0))
-    clouds = build_clouds(encoder, vggt, scenes, clips=np.array([0, 1]))
+    config_of_clouds = EncoderConfig(depth_edge_ratio=9.0)
+    clouds = build_clouds(SensorSource(), vggt, scenes, config=config_of_clouds, clips=np.array([0, 1]))
     assert len(clouds) == 4
     assert [bool(cloud.is_still) for cloud in clouds] == [True, True, False, False]
     # A scene is four flat walls, one for each patch: what a patch sees has one colour.

@@ -16,7 +16,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..concerto_wrapper import ConcertoEncoder
+from ..concerto_wrapper import EncoderConfig, observe_scenes
+from ..geometry_source import GeometrySource
 from ..vggt import VGGT
 from ..vggt.aggregator import normalise
 from .training_scenes import TrainingScenes
@@ -87,20 +88,21 @@ class CloudBank:
 
 @torch.no_grad()
 def build_clouds(
-    encoder: ConcertoEncoder,
+    source: GeometrySource,
     image_network: VGGT,
     scenes: TrainingScenes,
     *,
+    config: EncoderConfig,
     clips: np.ndarray,
     batch_clips: int = 8,
 ) -> list[PointBatch]:
-    """A cloud for each of the first two views of each clip, through the encoder's own source of geometry."""
+    """A cloud for each of the first two views of each clip, as an encoder with this source would see it."""
     patch_px = image_network.config.patch_size
     clouds = []
     for start in range(0, len(clips), batch_clips):
         numbers = clips[start : start + batch_clips]
         batch = scenes.read(numbers, np.tile(np.arange(VIEWS), (len(numbers), 1)))
-        scene = encoder.observe(batch.frames, batch.recorded)
+        scene = observe_scenes(source, batch.frames, batch.recorded, config=config)
         tokens = image_tokens(image_network, batch.frames)
         change = (batch.recorded.depth - batch.recorded.depth.flip(1)).abs()
         has_moved = rearrange(change > MOVED_M, "b s h w -> (b s) (h w)")
@@ -109,7 +111,7 @@ def build_clouds(
         cloud = scene.cloud
         row, column = cloud.pixel_index // width, cloud.pixel_index % width
         patch_index = row // patch_px * (width // patch_px) + column // patch_px
-        lift = cloud.coord_m.new_tensor([0.0, 0.0, encoder.config.half_extent_m])
+        lift = cloud.coord_m.new_tensor([0.0, 0.0, config.half_extent_m])
         ends = cloud.offset.tolist()
         for view, (first, end) in enumerate(zip([0, *ends], ends, strict=False)):
             rows = slice(first, end)

@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..concerto_wrapper import ConcertoEncoder, EncoderConfig
+from ..concerto_wrapper import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..geometry_source import GeometrySource, SensorSource, VGGTSource
 from ..presets import with_preset
@@ -193,8 +193,7 @@ def build_bank(config: TinyConcertoConfig, vggt: VGGT, *, held_out: bool) -> Clo
         (VGGTSource(vggt), clips[num_recorded:]),
     ]
     for source, part in sources:
-        encoder = ConcertoEncoder(source, build_ptv3(TINY_NETWORK), encoder_config)
-        clouds += build_clouds(encoder, vggt, scenes, clips=part)
+        clouds += build_clouds(source, vggt, scenes, config=encoder_config, clips=part)
     return CloudBank(
         clouds, half_extent_m=encoder_config.half_extent_m, voxel_size_m=encoder_config.voxel_size_m
     )
