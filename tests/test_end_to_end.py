@@ -71,32 +71,30 @@ def run_folder(videos, tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_pair_gets_its_tokens_once(videos, run_folder, tmp_path):
-    output = tmp_path / "labels.parquet"
+@pytest.fixture(scope="module")
+def labels(videos, run_folder, tmp_path_factory) -> list[dict]:
+    output = tmp_path_factory.mktemp("labels") / "labels.parquet"
     run_door(
         "label_videos.py",
         *("--checkpoint", str(run_folder), "--data_dir", str(videos), "--output", str(output)),
         *("--max_skipped_share", "0.5"),
     )
-    rows = pq.read_table(output).to_pylist()
-    found = sorted((row["video"], row["current_frame"], row["future_frame"]) for row in rows)
+    return pq.read_table(output).to_pylist()
+
+
+def test_every_pair_gets_its_tokens_once(labels):
+    found = sorted((row["video"], row["current_frame"], row["future_frame"]) for row in labels)
     wanted = [
         (f"clip{clip}.webm", frame, frame + OFFSET)
         for clip in range(4)
         for frame in range(NUM_FRAMES - OFFSET)
     ]
     assert found == wanted
-    assert all(len(row["codes"]) == 4 and 0 <= min(row["codes"]) <= max(row["codes"]) < 256 for row in rows)
+    assert all(len(row["codes"]) == 4 and 0 <= min(row["codes"]) <= max(row["codes"]) < 256 for row in labels)
 
 
-def test_tokens_in_python_are_those_of_the_label_file(videos, run_folder, tmp_path):
-    output = tmp_path / "labels.parquet"
-    run_door(
-        "label_videos.py",
-        *("--checkpoint", str(run_folder), "--data_dir", str(videos), "--output", str(output)),
-        *("--max_skipped_share", "0.5"),
-    )
-    row = pq.read_table(output).to_pylist()[0]
+def test_tokens_in_python_are_those_of_the_label_file(videos, run_folder, labels):
+    row = labels[0]
     with av.open(str(videos / row["video"])) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     # The middle 112 columns of 128: nothing is resized.

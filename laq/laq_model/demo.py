@@ -13,7 +13,6 @@ from pathlib import Path
 
 from .checkpoint import RUN_FILE, open_run
 from .concerto_wrapper import EncoderConfig
-from .errors import ConfigError
 from .evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from .labelling.label import LabelConfig, label
 from .precompute import PrecomputeConfig, precompute
@@ -27,7 +26,6 @@ from .report.scene_view import scene_view
 from .training.config import LoggingConfig, OptimizationConfig, TrainConfig
 from .training.loop import train
 from .video.config import VideoDataConfig
-from .video.pairs import split_videos
 from .visualize import VisualizeConfig, visualize
 
 CONTROLS = {
@@ -113,7 +111,7 @@ def demo(config: DemoConfig) -> EvaluationResult:
     with _part("label every pair", times):
         label(LabelConfig(checkpoint=run, features=str(store), output=labels))
     with _part("draw two frames in one world", times):
-        sections = _draw_pair(data, pictures)
+        sections = _draw_pair(run, data, pictures)
     sections = [*result.tables(), *_curves(run), *sections, Words("Known limits", LIMITS)]
     write_page(
         config.output / "index.html",
@@ -176,13 +174,9 @@ def _train_or_go_on(config: TrainConfig) -> None:
     train(config)
 
 
-def _draw_pair(data: VideoDataConfig, output: Path) -> list[Section]:
-    """The middle pair of one held-out clip."""
-    videos = sorted(path.name for path in (Path(data.data_dir) / "videos" / "fixed").iterdir())
-    held_out = sorted(split_videos([f"videos/fixed/{name}" for name in videos], data.held_out_fraction)[1])
-    if not held_out:
-        raise ConfigError("no episode is held out; raise held_out_fraction")
-    video = Path(data.data_dir) / held_out[0]
+def _draw_pair(run: Path, data: VideoDataConfig, output: Path) -> list[Section]:
+    """Two frames of the first clip that the run held out."""
+    video = Path(data.data_dir) / min(open_run(run).record["data"]["held_out"])
     config = replace(
         with_preset(VisualizeConfig(), "tiny"), video=str(video), output=output, frame=20, second_frame=30
     )

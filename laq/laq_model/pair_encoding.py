@@ -44,16 +44,6 @@ def pair_name(pair: FramePair) -> PairName:
     )
 
 
-def join(batches: list[PairTokens]) -> PairTokens:
-    """Batches of tokens as one."""
-    return PairTokens(
-        feat=torch.cat([batch.feat for batch in batches]),
-        state=torch.cat([batch.state for batch in batches]),
-        position=torch.cat([batch.position for batch in batches]),
-        is_valid=torch.cat([batch.is_valid for batch in batches]),
-    )
-
-
 @dataclass(frozen=True)
 class FileEncoder:
     """From a video file, wherever it lies, to the tokens of its pairs; what ``encode_video`` takes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,9 @@ import torch
 from .checkpoint import open_run
 from .concerto_laq import ConcertoLAQ
 from .concerto_wrapper import EncoderConfig, build_encoder
+from .encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
 from .errors import RunError
+from .feature_store import FeatureStore
 from .pair_encoding import FileEncoder
 from .webm_dataset import VideoDataConfig
 
@@ -48,6 +50,37 @@ class TrainedRun:
         device = self.model.feature_mean.device
         encoder = build_encoder(self.encoder, device=device)
         return FileEncoder(encoder, self.data, every_n=every_n, batch_size=batch_size, device=device)
+
+    def refuse_other_store(self, store: FeatureStore, *, advice: str) -> None:
+        """Stop before the model reads tokens of another kind than its own.
+
+        Raises:
+            RunError: they differ; the message says in what, then ``advice``.
+        """
+        self._refuse_other_tokens(store.description, f"the feature store {store.folder}", advice)
+
+    def encoder_here(
+        self, data: VideoDataConfig, *, vggt_weights: str, concerto_weights: str, advice: str
+    ) -> EncoderConfig:
+        """The run's encoder, with weights files of this machine where they are given.
+
+        Raises:
+            WeightsError: a weights file is missing.
+            RunError: its tokens would not be the model's; the message says in what, then ``advice``.
+        """
+        encoder = replace(
+            self.encoder,
+            vggt_weights=vggt_weights or self.encoder.vggt_weights,
+            concerto_weights=concerto_weights or self.encoder.concerto_weights,
+        )
+        described = {**token_settings(encoder, data), "weights": weights_digests(encoder)}
+        self._refuse_other_tokens(described, "this installation", advice)
+        return encoder
+
+    def _refuse_other_tokens(self, found: dict[str, Any], source: str, advice: str) -> None:
+        # Which pairs were taken does not change what a token is.
+        own = {name: value for name, value in self.tokens.items() if name != "every_n"}
+        refuse_other_tokens(found, own, source=source, advice=advice)
 
 
 def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") -> TrainedRun:

@@ -10,6 +10,7 @@ from recorded_folder import pair
 
 from fake_encoder import FakeEncoder, fake_config
 from laq_model import precompute as precompute_module
+from laq_model import trained_run
 from laq_model.errors import RunError
 from laq_model.evaluation import token_batches
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
@@ -83,7 +84,7 @@ def test_every_second_pair_of_the_first_videos(made, tmp_path, encoder):
 
 
 def test_another_encoder_than_the_run_s_is_refused(made, tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(token_batches, "weights_digests", lambda config: {"concerto": "of another file"})
+    monkeypatch.setattr(trained_run, "weights_digests", lambda config: {"concerto": "of another file"})
     with pytest.raises(RunError, match=r"this installation has other tokens: weights\.concerto is"):
         evaluate(config_for(made, tmp_path))
 

@@ -11,6 +11,7 @@ import torch
 
 from fake_encoder import FakeEncoder, fake_config
 from laq_model import precompute as precompute_module
+from laq_model import trained_run
 from laq_model.checkpoint import open_run
 from laq_model.concerto_laq import ConcertoLAQ
 from laq_model.errors import ConfigError, DatasetError, RunError
@@ -191,7 +192,7 @@ class TestRefusals:
 
     def test_other_weights_than_the_model_was_trained_with(self, made, tmp_path, encoder, monkeypatch):
         monkeypatch.setattr(
-            token_source, "weights_digests", lambda config: {"concerto": "0" * 16, "vggt": "1" * 16}
+            trained_run, "weights_digests", lambda config: {"concerto": "0" * 16, "vggt": "1" * 16}
         )
         with pytest.raises(
             RunError, match=r"other tokens: weights\.concerto is '0{16}' there and '\w{16}' now; weights"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
 from ..concerto_wrapper import build_encoder
-from ..encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
 from ..feature_store import FeatureStore, PairName
 from ..pair_encoding import encode_pairs
 from ..span_decoding import count_pairs
@@ -32,9 +30,7 @@ def stored_batches(config: EvaluateConfig, run: TrainedRun) -> Batches:
         LAQError: no store, or one of other tokens than the model's.
     """
     store = FeatureStore(config.features)
-    refuse_other_tokens(
-        store.description, _comparable(run), source=f"the feature store {store.folder}", advice=_ADVICE
-    )
+    run.refuse_other_store(store, advice=_ADVICE)
     names = store.names
     videos = [
         number
@@ -64,18 +60,13 @@ def encoded_batches(
     Raises:
         LAQError: missing weights, or other weights than the run's; a video that breaks while it is read.
     """
-    settings = replace(
-        run.encoder,
-        vggt_weights=config.vggt_weights or run.encoder.vggt_weights,
-        concerto_weights=config.concerto_weights or run.encoder.concerto_weights,
-    )
-    encoder = build_encoder(settings, device=device)
-    refuse_other_tokens(
-        {**token_settings(settings, data), "weights": weights_digests(settings)},
-        _comparable(run),
-        source="this installation",
+    settings = run.encoder_here(
+        data,
+        vggt_weights=config.vggt_weights,
+        concerto_weights=config.concerto_weights,
         advice=_ADVICE,
     )
+    encoder = build_encoder(settings, device=device)
     total = sum(count_pairs(entry, data, every_n=config.every_n) for entry in index.videos)
 
     def pairs() -> Iterator[FramePair]:
@@ -87,8 +78,3 @@ def encoded_batches(
         for names, tokens in encode_pairs(pairs(), encoder, batch_size=config.batch_size, device=device):
             yield names, tokens
             progress.update(len(names))
-
-
-def _comparable(run: TrainedRun) -> dict[str, object]:
-    """Which pairs were taken does not change what a token is."""
-    return {name: value for name, value in run.tokens.items() if name != "every_n"}

@@ -12,7 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ..concerto_wrapper import EncoderConfig, build_encoder
-from ..encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
 from ..feature_store import FeatureStore, PairName, Span, extend_plan
 from ..pair_encoding import encode_pairs
 from ..span_decoding import DecodedSpan, count_pairs, decode_spans
@@ -160,32 +159,17 @@ def build_token_source(config: LabelConfig, run: TrainedRun) -> TokenSource:
     """
     if config.features:
         store = FeatureStore(config.features)
-        refuse_other_tokens(
-            store.description,
-            _comparable(run.tokens),
-            source=f"the feature store {store.folder}",
-            advice=ADVICE,
-        )
+        run.refuse_other_store(store, advice=ADVICE)
         return StoreTokens(
             store, every_n=config.every_n, max_videos=config.max_videos, batch_size=config.batch_size
         )
     data = replace(run.data, data_dir=config.data_dir, max_videos=config.max_videos)
-    encoder = replace(
-        run.encoder,
-        vggt_weights=config.vggt_weights or run.encoder.vggt_weights,
-        concerto_weights=config.concerto_weights or run.encoder.concerto_weights,
-    )
-    refuse_other_tokens(
-        {**token_settings(encoder, data), "weights": weights_digests(encoder)},
-        _comparable(run.tokens),
-        source="this installation",
+    encoder = run.encoder_here(
+        data,
+        vggt_weights=config.vggt_weights,
+        concerto_weights=config.concerto_weights,
         advice=ADVICE,
     )
     index = build_index(data)
     print(index.summary())
     return VideoTokens(index, encoder, data, every_n=config.every_n, batch_size=config.batch_size)
-
-
-def _comparable(tokens: dict[str, Any]) -> dict[str, Any]:
-    """Which pairs were taken does not change what a token is."""
-    return {name: value for name, value in tokens.items() if name != "every_n"}
