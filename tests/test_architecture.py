@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "laq" / "laq_model"
 # Lowest first. Rooms of one floor do not import each other, unless the floor is marked as chained.
 FLOORS = [
     ("ground", ["errors", "structures", "batch_rows", "weights", "presets"], "chained"),
+    ("formats", ["lerobot"], ""),
     (
         "rooms",
         [

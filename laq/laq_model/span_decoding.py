@@ -64,7 +64,7 @@ class _Decoding:
         every_n: int,
     ):
         self._span = span
-        self._path = index.root / span.video
+        self._path = index.path(entry) if entry else index.root / span.video
         self._patience_s = config.decoder_patience_s
         self._pairs: list[FramePair] = []
         self._fault: BaseException | None = None

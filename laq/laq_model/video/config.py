@@ -16,11 +16,14 @@ class VideoDataConfig:
     """A folder of videos and how pairs are taken from it."""
 
     data_dir: str = ""
-    """Folder of videos, subfolders included; plain, or in the recorded layout (docs/data-formats.md)."""
+    """Folder of videos, subfolders included; plain, in the recorded layout, or a LeRobot v3.0 dataset
+    (docs/data-formats.md)."""
     max_videos: int = 0
     """Use the first N usable videos only; 0 means all."""
     view: str = ""
     """Camera of the recorded layout (fixed, moving, still); empty: all there are. Plain folders have none."""
+    camera: str = ""
+    """Camera of a LeRobot dataset (observation.images.top, or top); empty: the only one."""
     frame_size: int = 224
     """Side of the square frames, in pixels; a multiple of 14."""
     frame_offset: int = 5

@@ -60,11 +60,11 @@ def iterate_frames(
     """
     expected = first
     for index, frame in _numbered_frames(path, table, first=first):
-        if index == table.num_frames:
-            break
         if index == expected:
             yield index, to_rgb(frame, path)
             expected += 1
+        if expected >= table.num_frames:  # the file may go on
+            break
     if expected < table.num_frames:
         raise _broken_promise(path, expected)
 
@@ -158,15 +158,15 @@ def _numbered_frames(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with their numbers, from a keyframe at or before ``first`` on."""
     place = bisect_right(table.keyframes, first)
-    start = int(table.keyframes[place - 1]) if place else 0
+    seek_pts = table.pts[table.keyframes[place - 1]] if place else table.start_pts
     with open_video(path) as (container, stream):
-        if start == 0:
+        if seek_pts is None:
             for number, frame in enumerate(decoded_frames(container, stream)):
                 if number < len(table.pts) and frame.pts != table.pts[number]:
                     raise _broken_promise(path, number)
                 yield number, frame
             return
-        container.seek(int(table.pts[start]), stream=stream)
+        container.seek(int(seek_pts), stream=stream)
         for frame in decoded_frames(container, stream):
             # A seek may end earlier than asked, so the number comes from the time stamp.
             number = bisect_left(table.pts, frame.pts) if frame.pts is not None else table.num_frames

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import DatasetError
+from .clips import clips_of
 from .config import VideoDataConfig, worker_count
 from .frame_table import FrameTable
 from .index_cache import FileState, ScannedVideo, read_cache, write_cache
@@ -28,12 +29,15 @@ class VideoEntry:
     """A usable video.
 
     Attributes:
-        name: path relative to the data folder, with forward slashes.
+        name: path relative to the data folder, with forward slashes; of an episode of a LeRobot dataset,
+            videos/CAMERA/episode_000000.
         frames: its frames, all decoded once.
+        file: the file that it lies in, if that is not called like it.
     """
 
     name: str
     frames: FrameTable
+    file: str = ""
 
     @property
     def num_frames(self) -> int:
@@ -68,7 +72,7 @@ class VideoIndex:
 
     def path(self, entry: VideoEntry) -> Path:
         """The video's file."""
-        return self.root / entry.name
+        return self.root / (entry.file or entry.name)
 
     def summary(self) -> str:
         """Counts, then every skipped or damaged file with its reason (the first twenty of each)."""
@@ -96,16 +100,17 @@ def build_index(config: VideoDataConfig) -> VideoIndex:
         ConfigError: no folder is named.
         DatasetError: no such folder, no videos, or none that can be used.
     """
-    listing = list_videos(config.data_dir, view=config.view)
+    listing = list_videos(config.data_dir, view=config.view, camera=config.camera)
     videos: list[VideoEntry] = []
     skipped: list[SkippedVideo] = []
-    with closing(_scanned_videos(listing, config)) as scanned:
-        for name, frames in scanned:
+    with closing(_scanned_files(listing, config)) as scanned:
+        clips = ((file, *clip) for file, found in scanned for clip in clips_of(listing, file, found))
+        for file, name, frames in clips:
             reason = frames if isinstance(frames, str) else _unfit(name, frames, listing, config)
             if isinstance(frames, str) or reason:
                 skipped.append(SkippedVideo(name, reason))
             else:
-                videos.append(VideoEntry(name, frames))
+                videos.append(VideoEntry(name, frames, "" if file == name else file))
             if len(videos) == config.max_videos > 0:
                 break
     index = VideoIndex(
@@ -120,10 +125,10 @@ def build_index(config: VideoDataConfig) -> VideoIndex:
     return index
 
 
-def _scanned_videos(
+def _scanned_files(
     listing: VideoListing, config: VideoDataConfig
 ) -> Generator[tuple[str, FrameTable | str], None, None]:
-    """Every video in order with its frames or why it has none; from the cache while the file is the same.
+    """Every file in order with its frames or why it has none; from the cache while the file is the same.
 
     What could not be read is tried again each time: a disk or a decoder may have been to blame.
     """
