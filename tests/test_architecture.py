@@ -7,7 +7,11 @@ PACKAGE = Path(__file__).parents[1] / "laq" / "laq_model"
 
 # Lowest first. Rooms of one floor do not import each other, unless the floor is marked as chained.
 FLOORS = [
-    ("ground", ["errors", "structures", "batch_rows", "weights", "presets"], "chained"),
+    (
+        "ground",
+        ["errors", "structures", "batch_rows", "weights", "presets", "config_file", "console"],
+        "chained",
+    ),
     ("formats", ["lerobot"], ""),
     (
         "rooms",
@@ -35,7 +39,7 @@ FLOORS = [
         ],
         "chained",
     ),
-    ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining"], ""),
+    ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining", "doctor"], ""),
     ("demo", ["demo"], ""),
     ("door", ["cli"], ""),
 ]

@@ -1,6 +1,7 @@
 """The doors: what they say, what they refuse, and their exit status."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,37 @@ def test_help_fits_a_screen(capsys):
     assert status == 0
     assert len(out.splitlines()) <= 24
     assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_help_says_the_exit_statuses_and_the_common_flags(capsys):
+    _, out, _ = run_main(capsys, "--help")
+    assert "exit status: 0 done, 1 refused and why, 2 bad flags, 130 or 143 stopped" in out
+    _, own, _ = run_main(capsys, "label", "--help")
+    for flag in ("--config FILE", "--quiet", "--log_format json"):
+        assert flag in out
+        assert flag in own
+
+
+def test_common_flags_may_stand_anywhere(capsys, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("data_dir: /nowhere/at/all\n")
+    for arguments in (["precompute", "--config", str(file)], [f"--config={file}", "--quiet", "precompute"]):
+        status, _, err = run_main(capsys, *arguments)
+        assert status == 1
+        assert "/nowhere/at/all" in err
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="the completion of bash needs bash")
+def test_bash_completes_commands_flags_and_choices(capsys, tmp_path):
+    status, script, _ = run_main(capsys, "--tyro-print-completion", "bash")
+    assert status == 0
+    (tmp_path / "completion.bash").write_text(script)
+    lines = [f"source {tmp_path / 'completion.bash'}"]
+    for words in ("concerto-laq pre", "concerto-laq train --num_st", "concerto-laq train --preset t"):
+        lines += [f"COMP_WORDS=({words}) COMP_CWORD={len(words.split()) - 1}", "_tyro_concerto_laq"]
+        lines += ["echo ${COMPREPLY[@]}"]
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["precompute", "--num_steps", "tiny"]
 
 
 def test_unknown_command_is_named_and_the_others_listed(capsys):

@@ -94,6 +94,22 @@ def embedded_file(name: str) -> Path:
     return path
 
 
+def cached_files(repository: str, names: Sequence[str]) -> list[Path]:
+    """The first of ``names`` that is whole in the Hub's cache, an index with its shards; else none.
+
+    Nothing is asked of the Hub.
+    """
+    for name in names:
+        found = _cached(repository, name)
+        if found is None:
+            continue
+        shards = sorted(set(shard_names(found).values())) if name.endswith(INDEX_SUFFIX) else []
+        files = [found, *(_cached(repository, shard) for shard in shards)]
+        if None not in files:
+            return [file for file in files if file is not None]
+    return []
+
+
 def licence_of(model: str, *, network: str = "vggt", file: str = "", stated: str = "") -> str:
     """One line: the licence under which weights may be used.
 
@@ -167,9 +183,14 @@ def _fetch(repository: str, name: str) -> Path:
 
 
 def _is_cached(repository: str, name: str) -> bool:
+    return _cached(repository, name) is not None
+
+
+def _cached(repository: str, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 (slow to import)
 
-    return isinstance(try_to_load_from_cache(repository, name), str)
+    found = try_to_load_from_cache(repository, name)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _reason(error: Exception, repository: str) -> str:
