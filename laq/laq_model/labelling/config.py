@@ -12,18 +12,21 @@ from ..work_units import EngineConfig
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Write the action tokens of every pair of a folder of videos, or of a feature store, to one file."""
+    """Write the action tokens of every pair of a folder of videos, a LeRobot dataset or a feature store."""
 
     checkpoint: Path = Path("runs/concerto_laq")
     """The run folder of a training run; its encoder and data settings are used."""
     data_dir: str = ""
-    """The folder of videos to label."""
+    """The folder of videos, or the LeRobot dataset, to label."""
+    camera: str = ""
+    """Camera of a LeRobot dataset; empty: the one that the run was trained on, or the only one."""
     features: str = ""
-    """A feature store (precompute) to label instead of videos."""
+    """A feature store (precompute) to label instead of videos; for `lerobot`, beside data_dir."""
     output: Path = Path("labels.parquet")
-    """The file to write; a second run goes on where the first was cut."""
-    format: Literal["parquet", "lapa"] = "parquet"
-    """`parquet`: a row a pair, with codes, vectors, errors; `lapa`: JSON lines for LAPA's pretraining."""
+    """The file (`lerobot`: the folder) to write; a second run goes on where the first was cut."""
+    format: Literal["parquet", "lapa", "lerobot"] = "parquet"
+    """`parquet`: a row a pair, with codes, vectors, errors; `lapa`: JSON lines for LAPA's pretraining;
+    `lerobot`: a copy of the LeRobot dataset in data_dir, with the tokens as columns."""
     instructions: str = ""
     """A JSON file {video: text} for the `lapa` rows; videos that it lacks get an empty text."""
     every_n: int = 1
@@ -50,5 +53,9 @@ class LabelConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_videos < 0:
             raise ConfigError(f"max_videos must not be negative, got {self.max_videos}")
+        if self.format == "lerobot" and self.output.suffix in (".parquet", ".jsonl"):
+            raise ConfigError(
+                f"--format lerobot writes a copy of the dataset: give --output DIR, not {self.output}"
+            )
         if not 0 <= self.max_skipped_share <= 1:
             raise ConfigError(f"max_skipped_share must be from 0 to 1, got {self.max_skipped_share}")

@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from ..durable_files import folder_lock
 from ..errors import ConfigError, RunError
+from ..lerobot.dataset import choose_camera, open_lerobot
 from ..skipped_videos import refuse_too_many_skipped, write_skipped
 from ..trained_run import TrainedRun, open_trained_run
 from ..work_engine import run_units
 from .config import LabelConfig
 from .formats import read_instructions, write_lapa, write_parquet
 from .label_rows import label_rows, read_part, write_part
+from .lerobot_copy import refuse_output, write_lerobot
 from .token_source import LoadedPart, Part, TokenSource, build_token_source
 
 __all__ = ["LabelConfig", "LabelResult", "label"]
@@ -32,11 +34,13 @@ class LabelResult:
 
     Attributes:
         skipped: videos, or stretches of them, without labels, and why.
+        remark: what else the user should know.
     """
 
     output: Path
     num_pairs: int
     skipped: tuple[tuple[str, str], ...]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,10 @@ def label(config: LabelConfig) -> LabelResult:
         LAQError: no run, no data, missing weights, tokens of another encoder, too many unreadable videos, or
             an output that cannot be written.
     """
-    if bool(config.data_dir) == bool(config.features):
-        raise ConfigError("give --data_dir DIR (a folder of videos) or --features DIR (a feature store)")
-    instructions = read_instructions(config.instructions)
+    read_instructions(config.instructions)  # so that a mistake is found before the work
     is_local = config.work.engine == "local"
     run = open_trained_run(config.checkpoint, device=device_of(config) if is_local else "cpu")
+    camera = _check_sources(config, run)
     source = build_token_source(config, run)
     refuse_too_many_skipped(source.skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
     parts = source.parts(config.part_pairs)
@@ -98,7 +101,7 @@ def label(config: LabelConfig) -> LabelResult:
     with ExitStack() as locks:
         try:
             locks.enter_context(folder_lock(waiting_room))
-            folder = waiting_room / _digest_of_work(run, parts)
+            folder = waiting_room / _digest_of_work(config, run, parts)
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(
@@ -106,19 +109,40 @@ def label(config: LabelConfig) -> LabelResult:
             ) from error
         units = [PartUnit(part, folder / f"{number:06d}.parquet") for number, part in enumerate(parts)]
         _label_parts(units, LabelJob(config, source, run if is_local else None))
-        tables = (read_part(unit.file)[0] for unit in units)
-        if config.format == "lapa":
-            num_pairs = write_lapa(config.output, tables, instructions=instructions)
-        else:
-            num_pairs = write_parquet(config.output, tables)
+        num_pairs, remark = _write(config, [unit.file for unit in units], camera, run)
         failed = (entry for unit in units for entry in read_part(unit.file)[1])
         skipped = tuple(dict.fromkeys((*source.skipped, *failed)))
         shutil.rmtree(folder)
     _remove_if_empty(waiting_room)
-    result = LabelResult(config.output, num_pairs, skipped)
+    result = LabelResult(config.output, num_pairs, skipped, remark)
     _say(result, config)
     refuse_too_many_skipped(skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
     return result
+
+
+def _check_sources(config: LabelConfig, run: TrainedRun) -> str:
+    """What is labelled must be clear, and a copy of a dataset must find its place free; gives its camera."""
+    if config.format != "lerobot":
+        if bool(config.data_dir) == bool(config.features):
+            raise ConfigError("give --data_dir DIR (a folder of videos) or --features DIR (a feature store)")
+        return ""
+    if not config.data_dir:
+        raise ConfigError("--format lerobot copies a dataset: give --data_dir DIR, a LeRobot dataset")
+    dataset = open_lerobot(config.data_dir)
+    refuse_output(config.output, dataset.root)
+    return choose_camera(dataset, config.camera or run.data.camera)
+
+
+def _write(config: LabelConfig, parts: list[Path], camera: str, run: TrainedRun) -> tuple[int, str]:
+    """The parts in the format that was asked for; gives the number of pairs, and a remark."""
+    if config.format == "lerobot":
+        dataset, frame_offset = open_lerobot(config.data_dir), run.data.frame_offset
+        copied = write_lerobot(config.output, dataset, parts, camera=camera, frame_offset=frame_offset)
+        return copied.num_labelled, copied.in_words()
+    tables = (read_part(part)[0] for part in parts)
+    if config.format == "lapa":
+        return write_lapa(config.output, tables, instructions=read_instructions(config.instructions)), ""
+    return write_parquet(config.output, tables), ""
 
 
 def _label_parts(units: list[PartUnit], job: LabelJob) -> None:
@@ -135,9 +159,9 @@ def device_of(config: LabelConfig) -> torch.device:
     return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _digest_of_work(run: TrainedRun, parts: list[Part]) -> str:
-    """Parts of another model or of other data are never mixed in."""
-    work = [run.fingerprint, *(part.content for part in parts)]
+def _digest_of_work(config: LabelConfig, run: TrainedRun, parts: list[Part]) -> str:
+    """Parts of another model or of other data are never mixed in; datasets may call their videos alike."""
+    work = [run.fingerprint, config.data_dir, config.features, *(part.content for part in parts)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:16]
 
 
@@ -152,3 +176,5 @@ def _say(result: LabelResult, config: LabelConfig) -> None:
     write_skipped(listing, result.skipped)
     told = f"; {len(result.skipped)} videos skipped, listed in {listing.name}" if result.skipped else ""
     print(f"{result.num_pairs} pairs → {result.output}{told}")
+    if result.remark:
+        print(result.remark)

@@ -163,7 +163,12 @@ def build_token_source(config: LabelConfig, run: TrainedRun) -> TokenSource:
         return StoreTokens(
             store, every_n=config.every_n, max_videos=config.max_videos, batch_size=config.batch_size
         )
-    data = replace(run.data, data_dir=config.data_dir, max_videos=config.max_videos)
+    data = replace(
+        run.data,
+        data_dir=config.data_dir,
+        camera=config.camera or run.data.camera,
+        max_videos=config.max_videos,
+    )
     encoder = run.encoder_here(
         data,
         vggt_weights=config.vggt_weights,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,12 +197,44 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     Raises:
         DatasetError: it is damaged, or lacks one of them.
     """
+    read_schema(path, columns)
+    with _refusing_damage(path):
+        # Names with dots are no paths here.
+        return pq.ParquetFile(path).read(columns=list(columns))
+
+
+def read_schema(path: Path, needed: Sequence[str]) -> pa.Schema:
+    """What a Parquet file holds.
+
+    Raises:
+        DatasetError: it is damaged, or lacks a column that is needed.
+    """
+    with _refusing_damage(path):
+        schema = pq.read_schema(path)
+    for name in needed:
+        if name not in schema.names:
+            raise DatasetError(f"{path} lacks the column {name}")
+    return schema
+
+
+def row_groups(path: Path) -> Iterator[pa.Table]:
+    """The rows of a Parquet file, group by group.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    with _refusing_damage(path):
+        file = pq.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        with _refusing_damage(path):
+            table = file.read_row_group(group)
+        yield table
+
+
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            missing = [name for name in columns if name not in file.schema_arrow.names]
-            if missing:
-                raise DatasetError(f"{path} lacks the column {missing[0]}")
-            return file.read(columns=list(columns))
+        yield
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path} is damaged or cannot be read: {error}") from error
 
