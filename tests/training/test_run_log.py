@@ -1,6 +1,8 @@
 """What a run leaves behind: rows, tracker files, and the last word."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -50,9 +52,34 @@ def test_wandb_works_offline(store, tmp_path, monkeypatch):
     assert next(folder.glob("*.wandb")).stat().st_size > 0
 
 
-def test_a_tracker_that_is_not_installed_is_named(store, tmp_path, monkeypatch):
+def test_trackio_works_offline_and_goes_on_with_a_resumed_run(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="needs the extra [trackio]")
+    from trackio.sqlite_storage import SQLiteStorage  # noqa: PLC0415
+
+    config = tiny_config(store, tmp_path / "run", num_steps=4, use_trackio=True)
+    train(config)
+    train(replace(config, resume=True))  # nothing is left to do, but it is the same run there
+    [name] = SQLiteStorage.get_runs("concerto-laq")
+    assert name.startswith("run-")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["loss"] for row in rows if row["kind"] == "train"}
+    logged = SQLiteStorage.get_logs("concerto-laq", name)
+    assert {row["step"]: row["train/loss"] for row in logged if "train/loss" in row} == pytest.approx(losses)
+
+
+@pytest.mark.parametrize("name", ["wandb", "tensorboard", "trackio"])
+def test_a_tracker_that_is_not_installed_is_named(name, store, tmp_path, monkeypatch):
     monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    promised = f"--use_{name} needs the package {name}: pip install 'concerto-laq[{name}]'"
+    with pytest.raises(ConfigError, match=f"^{re.escape(promised)}$"):
+        train(tiny_config(store, tmp_path / "run", **{f"use_{name}": True}))
+
+
+def test_a_tracker_that_accelerate_does_not_know_is_refused(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(processes, "LOGGER_TYPE_TO_CLASS", {"wandb": None})
     with pytest.raises(
-        ConfigError, match=r"--use_wandb needs the package wandb: pip install 'concerto-laq\[w"
+        ConfigError, match=r"--use_trackio needs a newer accelerate than \S+: pip install -U acc"
     ):
-        train(tiny_config(store, tmp_path / "run", use_wandb=True))
+        train(tiny_config(store, tmp_path / "run", use_trackio=True))

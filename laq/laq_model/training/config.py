@@ -67,6 +67,8 @@ class LoggingConfig:
     """Log to Weights & Biases too (extra [wandb]; WANDB_MODE=offline works)."""
     use_tensorboard: bool = False
     """Write TensorBoard event files into the run folder too (extra [tensorboard])."""
+    use_trackio: bool = False
+    """Log to Trackio's local store too; `trackio show` opens it (extra [trackio])."""
 
     def __post_init__(self) -> None:
         for name in ("eval_every", "eval_pairs", "save_every", "keep_checkpoints", "log_every"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import accelerate
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from ..errors import ConfigError
 from .config import TrainConfig
@@ -62,10 +64,16 @@ def _trackers(config: TrainConfig) -> list[str]:
         for name, is_wanted in (
             ("wandb", config.logging.use_wandb),
             ("tensorboard", config.logging.use_tensorboard),
+            ("trackio", config.logging.use_trackio),
         )
         if is_wanted
     ]
     for name in wanted:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"--use_{name} needs the package {name}: pip install 'concerto-laq[{name}]'")
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ConfigError(
+                f"--use_{name} needs a newer accelerate than {accelerate.__version__}: "
+                "pip install -U accelerate"
+            )
     return wanted

@@ -29,8 +29,12 @@ class RunLog:
             accelerator.init_trackers(
                 "concerto-laq",
                 config=_flat(as_json(config)),
-                # A resumed run goes on as the same run there; its files stay in the run folder.
-                init_kwargs={"wandb": {"dir": str(run.path), "id": _run_id(run), "resume": "allow"}},
+                # A resumed run goes on as the same run there. W&B's files stay in the run folder; Trackio
+                # keeps all runs in one place of its own, where `trackio show` finds them.
+                init_kwargs={
+                    "wandb": {"dir": str(run.path), "id": _run_id(run), "resume": "allow"},
+                    "trackio": {"name": f"{run.path.name}-{_run_id(run)[:6]}", "resume": "allow"},
+                },
             )
 
     def __enter__(self) -> RunLog:
