@@ -198,8 +198,12 @@ def _write_meta(folder: Path, features: dict[str, dict], from_s: dict[str, list[
         for episode, length in enumerate(LENGTHS)
     ]
     pq.write_table(pa.Table.from_pylist(episodes), meta / "episodes/chunk-000/file-000.parquet")
-    # As pandas writes a frame whose index is the task.
-    described = {"index_columns": ["task"], "columns": [], "column_indexes": [], "pandas_version": "2.2.0"}
+    # As pandas writes a table whose index is the task.
+    columns = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
+        for name, kind, dtype in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    ]
+    described = {"index_columns": ["task"], "columns": columns, "column_indexes": []}
     tasks = pa.table({"task_index": pa.array([0], pa.int64()), "task": [TASK]})
     pq.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(described)}), meta / "tasks.parquet")
 

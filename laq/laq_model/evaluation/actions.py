@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..feature_store import PairName
+from ..lerobot.dataset import is_lerobot
 from ..video.recorded_geometry import has_geometry, is_recorded, read_cameras, read_labels
 from .action_table import ACTIONS_FILE, read_action_table
+from .lerobot_actions import read_lerobot_actions
 
 ActionFrame = Literal["world", "camera"]
 
@@ -48,7 +50,7 @@ class TrueActions:
         episode: which roll-out; views of one share it.
         view: which camera; empty where the layout has none.
         targets: ``ee_displacement`` (metres), ``gripper`` (change of the opening), ``action`` (mean command,
-            in the robot's own units); those that are known.
+            in the robot's own units), ``state_change`` (of a LeRobot dataset); those that are known.
         camera_motion: turn (rotation vector, radians) and shift (metres) of the camera from the current
             frame to the future one, in axes of the current camera; None where cameras are not known.
     """
@@ -67,25 +69,28 @@ def episode_and_view(video: str) -> tuple[str, str]:
 
 
 def true_actions(names: Sequence[PairName], data_dir: str, *, frame: ActionFrame) -> TrueActions:
-    """Look the pairs up in recorded labels or in an action table; without these nothing is known.
+    """Look the pairs up in recorded labels, a LeRobot dataset or an action table; else nothing is known.
 
     ``frame="camera"`` turns motion into the current camera's levelled frame. That is the world in which RGB
-    alone can know it: no picture says where the robot's own axes point. An action table is taken as it is.
+    alone can know it: no picture says where the robot's own axes point. Tables are taken as they are.
 
     Raises:
         DatasetError: labels, cameras or rows of a video are missing or damaged.
     """
     placed = [episode_and_view(name.video) for name in names]
     episode, view = [episode for episode, _ in placed], [view for _, view in placed]
-    if data_dir and is_recorded(data_dir):
+    found = {}
+    if data_dir and is_lerobot(data_dir):
+        found = read_lerobot_actions(Path(data_dir), names)
+    elif data_dir and is_recorded(data_dir):
         return _recorded_actions(names, episode, view, Path(data_dir), frame=frame)
-    if data_dir and (Path(data_dir) / ACTIONS_FILE).is_file():
-        targets = {
-            name: Target(torch.tensor(values, dtype=torch.float32), dimensions)
-            for name, (values, dimensions) in read_action_table(Path(data_dir), names).items()
-        }
-        return TrueActions(episode, view, targets)
-    return TrueActions(episode, view)
+    elif data_dir and (Path(data_dir) / ACTIONS_FILE).is_file():
+        found = read_action_table(Path(data_dir), names)
+    targets = {
+        name: Target(torch.tensor(values, dtype=torch.float32), dimensions)
+        for name, (values, dimensions) in found.items()
+    }
+    return TrueActions(episode, view, targets)
 
 
 def _recorded_actions(

@@ -16,8 +16,8 @@ class EvaluateConfig:
     checkpoint: Path = Path("runs/concerto_laq")
     """The run folder of a training run; its encoder and data settings are used."""
     data_dir: str = ""
-    """Videos with known actions: the recorded layout, or any videos beside an actions.parquet
-    (docs/data-formats.md). Empty: the folder that the run was trained on."""
+    """Videos with known actions: the recorded layout, a LeRobot dataset, or any videos beside an
+    actions.parquet (docs/data-formats.md). Empty: the folder that the run was trained on."""
     features: str = ""
     """A feature store (precompute) of these videos, instead of encoding them now."""
     output_dir: str = ""
@@ -33,6 +33,8 @@ class EvaluateConfig:
     """Frames between the starts of neighbouring pairs."""
     view: str = ""
     """One camera of the recorded layout (fixed, moving, still); empty: all there are."""
+    camera: str = ""
+    """Camera of a LeRobot dataset; empty: the one that the run was trained on, or the only one."""
     max_videos: int = 0
     """Use the first N videos only; 0 means all."""
     batch_size: int = 16

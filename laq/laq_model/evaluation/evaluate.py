@@ -11,6 +11,7 @@ from ..checkpoint import open_run
 from ..encoder_fingerprint import refuse_other_tokens
 from ..errors import ConfigError, DatasetError, RunError
 from ..feature_store import differences
+from ..lerobot.dataset import is_lerobot
 from ..report.html_page import Section, write_page
 from ..report.output_file import make_output_folder, write_file
 from ..report.page_sections import Figure, Words
@@ -20,6 +21,7 @@ from ..webm_dataset import VideoDataConfig
 from .actions import ActionFrame, episode_and_view, true_actions
 from .coded_pairs import Coder, RandomCoder, code_pairs, untrained_coder
 from .config import EvaluateConfig
+from .lerobot_actions import ACTION, STATE
 from .probing import split_episodes
 from .result import EvaluationResult
 from .small_frames import small_frames
@@ -43,13 +45,19 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     coders = {TRAINED: Coder(run.model), **_controls(config, run, device, notes)}
     make_output_folder(output)
     data_dir = config.data_dir or run.data.data_dir
-    data = replace(run.data, data_dir=data_dir, view=config.view, max_videos=config.max_videos)
+    data = replace(
+        run.data,
+        data_dir=data_dir,
+        view=config.view,
+        camera=config.camera or run.data.camera,
+        max_videos=config.max_videos,
+    )
     index = _index(data, config, notes)
     names, coded = code_pairs(_batches(config, run, data, index, device), coders, device=device)
     frame = _frame(config, run)
     truth = true_actions(names, data_dir, frame=frame)
     if not truth.targets:
-        notes.append("the true actions are not known, so there are no probes (docs/data-formats.md)")
+        notes.append(f"the true actions are not known, so there are no probes: {_missing_truth(data_dir)}")
     seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint)
     study = Study(
         model=run.model,
@@ -118,6 +126,12 @@ def _trained_on(checkpoint: Path) -> frozenset[str]:
     """The episodes that the run was trained on, by the names in its record."""
     videos = open_run(checkpoint).record["data"].get("videos", {})
     return frozenset(episode_and_view(video)[0] for video in videos)
+
+
+def _missing_truth(data_dir: str) -> str:
+    if data_dir and is_lerobot(data_dir):
+        return f"{data_dir} has neither of the features {ACTION} and {STATE}"
+    return "no recorded labels and no actions.parquet (docs/data-formats.md)"
 
 
 def _frame(config: EvaluateConfig, run: TrainedRun) -> ActionFrame:

@@ -35,6 +35,7 @@ _INPUTS = {
 _TARGETS = {
     "ee_displacement": "the hand's motion",
     "gripper": "the gripper's motion",
+    "state_change": "the change of the robot's state",
     "action": "the command",
 }
 

@@ -27,6 +27,7 @@ from .probing import KINDS, Kind, Rows, Split, fit_probe, fold_of, probe_figures
 
 TRAINED = "trained"  # the coder that the others are controls of
 MAIN_TARGET = "ee_displacement"
+OTHER_MAIN_TARGETS = ("state_change", "action")  # the first that is known, where the hand's motion is not
 HARDLY_BETTER = 0.9  # of the error with random codes
 _RANDOM = "control.random_codes."
 
@@ -55,6 +56,12 @@ class Study:
         """Pairs of episodes that the model never saw."""
         return torch.tensor([name not in self.seen for name in self.truth.episode])
 
+    @property
+    def main_target(self) -> str:
+        """What every control is asked to tell, too."""
+        known = [name for name in (MAIN_TARGET, *OTHER_MAIN_TARGETS) if name in self.truth.targets]
+        return known[0] if known else MAIN_TARGET
+
     def figures(self) -> dict[str, float]:
         """All of them; a control's twin of KEY is ``control.NAME.KEY``."""
         figures = self._figures_of(self.coded[TRAINED], is_control=False)
@@ -64,7 +71,7 @@ class Study:
             if name != TRAINED:
                 figures |= _prefixed(f"control.{name}.", self._figures_of(coded, is_control=True))
         for name, x in self._pixels().items():
-            figures |= _prefixed(f"control.{name}.", self._probes({"": x}, MAIN_TARGET))
+            figures |= _prefixed(f"control.{name}.", self._probes({"": x}, self.main_target))
         return figures
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
@@ -110,13 +117,13 @@ class Study:
         figures |= code_figures(coded.codes[is_held_out], codebook_size=codebook_size)
         figures |= agreement_figures(coded.codes, self.names, self.truth, is_held_out)
         figures |= standstill_figures(coded, self.truth, is_held_out)
-        figures |= self._probes({"": coded.embedding, "continuous": coded.continuous}, MAIN_TARGET)
+        figures |= self._probes({"": coded.embedding, "continuous": coded.continuous}, self.main_target)
         if is_control:
             return figures
         figures |= self._camera_probe(coded)
-        figures |= self._probes({"onehot": coded.one_hot(codebook_size)}, MAIN_TARGET)
+        figures |= self._probes({"onehot": coded.one_hot(codebook_size)}, self.main_target)
         for target in self.truth.targets:
-            if target != MAIN_TARGET:
+            if target != self.main_target:
                 figures |= self._probes({"": coded.embedding}, target)
         return figures
 
