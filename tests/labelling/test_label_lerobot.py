@@ -249,9 +249,9 @@ def test_kill_9_while_copying_leaves_no_dataset_and_costs_no_label(made, tmp_pat
 class TestRefusals:
     def test_a_file_as_output(self, made):
         with pytest.raises(
-            ConfigError, match=r"writes a copy of the dataset: give --output DIR, not labels\.par"
+            ConfigError, match=r"writes a copy of the dataset: give --output DIR, not labels\.p"
         ):
-            LabelConfig(format="lerobot")
+            label(config_for(made, LabelConfig().output))
 
     def test_no_dataset(self, made, tmp_path):
         with pytest.raises(ConfigError, match="copies a dataset: give --data_dir DIR, a LeRobot dataset"):

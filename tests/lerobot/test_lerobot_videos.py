@@ -164,12 +164,17 @@ class TestRefusals:
             index_of(dataset_dir, camera=TOP)
 
     def test_no_video_at_all(self, dataset_dir):
+        """One line for a file, however many episodes lie in it."""
         for path in (dataset_dir / f"videos/{TOP}/chunk-000").iterdir():
             path.unlink()
-        with pytest.raises(
-            DatasetError, match=r"no video in .* can be used \(.*file-000\.mp4: the file is missing"
-        ):
+        with pytest.raises(DatasetError) as error:
             index_of(dataset_dir, camera=TOP)
+        missing = "the file is missing, or its name is not UTF-8"
+        assert str(error.value) == (
+            f"no video in {dataset_dir} can be used ({TOP_NAMES[0]} and 2 more: videos/{TOP}/chunk-000/"
+            f"file-000.mp4: {missing}; {TOP_NAMES[3]}: videos/{TOP}/chunk-000/file-001.mp4: {missing}); "
+            "give other videos"
+        )
 
 
 class TestSkippedEpisodes:

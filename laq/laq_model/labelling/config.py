@@ -53,9 +53,5 @@ class LabelConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_videos < 0:
             raise ConfigError(f"max_videos must not be negative, got {self.max_videos}")
-        if self.format == "lerobot" and self.output.suffix in (".parquet", ".jsonl"):
-            raise ConfigError(
-                f"--format lerobot writes a copy of the dataset: give --output DIR, not {self.output}"
-            )
         if not 0 <= self.max_skipped_share <= 1:
             raise ConfigError(f"max_skipped_share must be from 0 to 1, got {self.max_skipped_share}")

@@ -90,10 +90,11 @@ def label(config: LabelConfig) -> LabelResult:
         LAQError: no run, no data, missing weights, tokens of another encoder, too many unreadable videos, or
             an output that cannot be written.
     """
+    _refuse_sources(config)
     read_instructions(config.instructions)  # so that a mistake is found before the work
     is_local = config.work.engine == "local"
     run = open_trained_run(config.checkpoint, device=device_of(config) if is_local else "cpu")
-    camera = _check_sources(config, run)
+    camera = _camera_of_copy(config, run)
     source = build_token_source(config, run)
     refuse_too_many_skipped(source.skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
     parts = source.parts(config.part_pairs)
@@ -120,17 +121,22 @@ def label(config: LabelConfig) -> LabelResult:
     return result
 
 
-def _check_sources(config: LabelConfig, run: TrainedRun) -> str:
-    """What is labelled must be clear, and a copy of a dataset must find its place free; gives its camera."""
+def _refuse_sources(config: LabelConfig) -> None:
+    """Before any work: what is labelled must be clear, and a copy of a dataset must find its place free."""
     if config.format != "lerobot":
         if bool(config.data_dir) == bool(config.features):
             raise ConfigError("give --data_dir DIR (a folder of videos) or --features DIR (a feature store)")
-        return ""
+        return
     if not config.data_dir:
         raise ConfigError("--format lerobot copies a dataset: give --data_dir DIR, a LeRobot dataset")
-    dataset = open_lerobot(config.data_dir)
-    refuse_output(config.output, dataset.root)
-    return choose_camera(dataset, config.camera or run.data.camera)
+    refuse_output(config.output, open_lerobot(config.data_dir).root)
+
+
+def _camera_of_copy(config: LabelConfig, run: TrainedRun) -> str:
+    """Whose labels a copy of a dataset gets; empty where none is made."""
+    if config.format != "lerobot":
+        return ""
+    return choose_camera(open_lerobot(config.data_dir), config.camera or run.data.camera)
 
 
 def _write(config: LabelConfig, parts: list[Path], camera: str, run: TrainedRun) -> tuple[int, str]:

@@ -66,9 +66,11 @@ def refuse_output(output: Path, data_dir: Path) -> None:
     """Find out before the work whether the copy may be written there.
 
     Raises:
-        ConfigError: it lies inside the dataset, or the dataset inside it.
+        ConfigError: it has the name of a file, lies inside the dataset, or the dataset inside it.
         RunError: something is there already, which a copy would replace.
     """
+    if output.suffix in (".parquet", ".jsonl"):
+        raise ConfigError(f"--format lerobot writes a copy of the dataset: give --output DIR, not {output}")
     own, source = output.resolve(), data_dir.resolve()
     if own == source or source in own.parents or own in source.parents:
         raise ConfigError(f"--output {output} must lie outside of the dataset {data_dir}")

@@ -203,8 +203,15 @@ def _unfit(name: str, frames: FrameTable, listing: VideoListing, config: VideoDa
 
 
 def _nothing_left(index: VideoIndex, config: VideoDataConfig) -> str:
-    reasons = "; ".join(f"{video.name}: {video.reason}" for video in index.skipped[:5])
-    more = f"; and {len(index.skipped) - 5} more" if len(index.skipped) > 5 else ""
+    names_of: dict[str, list[str]] = {}
+    for video in index.skipped:
+        names_of.setdefault(video.reason, []).append(video.name)
+    told = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in names_of.items()
+    ]
+    reasons = "; ".join(told[:5])
+    more = f"; and {len(told) - 5} other reasons" if len(told) > 5 else ""
     advice = f", or lower frame_offset {config.frame_offset}" if " frames apart " in reasons else ""
     return f"no video in {index.root} can be used ({reasons}{more}); give other videos{advice}"
 
