@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import __version__
+from .action_model.saved_model import save_model
 from .concerto_laq import ConcertoLAQ
 from .durable_files import folder_lock, new_folder, remove_folder, remove_leftovers, write_atomically
 from .errors import RunError
@@ -108,7 +109,7 @@ class RunFolder:
         target = self.path / "checkpoints" / f"step_{step:08d}"
         try:
             with new_folder(target) as temporary:
-                model.save_pretrained(temporary)  # type: ignore[operator]  # huggingface_hub has no types
+                save_model(temporary, model, model.config, with_card=False)
                 torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
                 (temporary / "state.json").write_text(json.dumps({"step": step, "notes": notes}))
             for name in ("config.json", "model.safetensors"):

@@ -1,4 +1,7 @@
-"""A trained run, ready to be used: the model with its weights, and the settings that its tokens need."""
+"""A trained model, ready to be used: its weights, and the settings that its tokens need.
+
+It is opened from the run folder of a training, or from what ``save_pretrained`` made of one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from .checkpoint import open_run
+from .action_model.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_tokens
+from .checkpoint import RUN_FILE, open_run
 from .concerto_laq import ConcertoLAQ
 from .concerto_wrapper import EncoderConfig, build_encoder
 from .encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
@@ -24,7 +28,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run folder holds.
+    """What the folder of a trained model holds.
 
     Attributes:
         tokens: what the tokens were that the model was trained on (see encoder_fingerprint.py).
@@ -84,25 +88,52 @@ class TrainedRun:
 
 
 def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") -> TrainedRun:
-    """Open a run folder for use; the model is in eval mode.
+    """Open a run folder, or a published model's, for use; the model is in eval mode.
 
     Raises:
-        RunError: no run there, no checkpoint yet, or settings of another version.
+        RunError: no run or model there, no checkpoint yet, or settings of another version.
         WeightsError: the weights are damaged or do not fit the configuration.
     """
-    run = open_run(path)
-    weights = run.path / "model.safetensors"
+    path = Path(path)
+    is_published = not (path / RUN_FILE).exists() and (path / CONFIG_FILE).is_file()
+    encoder, data, tokens = _published_settings(path) if is_published else _run_settings(path)
+    weights = path / WEIGHTS_FILE
     if not weights.is_file():
         raise RunError(
             f"{path} has no weights yet (no {weights.name}); let the training reach its first checkpoint"
         )
-    model = ConcertoLAQ.from_pretrained(run.path).to(device).eval()
+    model = ConcertoLAQ.from_pretrained(path).to(device).eval()
     return TrainedRun(
         model=model,
-        encoder=_restore(EncoderConfig, run.config["encoder"], run.path),
-        data=_restore(VideoDataConfig, run.config["data"], run.path),
-        tokens=run.record["data"].get("tokens", {}),
+        encoder=encoder,
+        data=data,
+        tokens=tokens,
         fingerprint=hashlib.sha256(weights.read_bytes()).hexdigest()[:12],
+    )
+
+
+def _run_settings(path: Path) -> tuple[EncoderConfig, VideoDataConfig, dict[str, Any]]:
+    run = open_run(path)
+    return (
+        _restore(EncoderConfig, run.config["encoder"], path),
+        _restore(VideoDataConfig, run.config["data"], path),
+        run.record["data"].get("tokens", {}),
+    )
+
+
+def _published_settings(path: Path) -> tuple[EncoderConfig, VideoDataConfig, dict[str, Any]]:
+    """All that decides what a token is; the rest, and where weights lie, is for this machine to say."""
+    tokens = read_tokens(path)
+    if not {"encoder", "frame_size", "frame_offset"} <= tokens.keys():
+        raise RunError(
+            f"{path} does not say which tokens its model reads (no `tokens` in {CONFIG_FILE}); give the run "
+            "folder, or save ConcertoLAQ.from_pretrained(RUN_FOLDER) again"
+        )
+    data = {name: tokens[name] for name in ("frame_size", "frame_offset")}
+    return (
+        _restore(EncoderConfig, tokens["encoder"], path),
+        _restore(VideoDataConfig, data, path),
+        tokens,
     )
 
 

@@ -1,4 +1,7 @@
-"""A saved model as it lies on disk or on the Hub: config.json beside model.safetensors."""
+"""A saved model as it lies on disk or on the Hub: config.json and README.md beside model.safetensors.
+
+config.json holds its format's number, the settings of the model, and under ``tokens`` what the model reads.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,34 @@ from torch import nn
 from ..errors import RunError, WeightsError
 from ..weights import load_strict, read_weights
 from .config import ConcertoLAQConfig
+from .model_card import CARD_FILE, Origin, card_of, read_origin
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+# Raised whenever a setting comes, goes or changes its meaning; NEW_SETTINGS then says what older files mean.
+FORMAT = 1
+# Format → the settings that it brought, with the values that stand for what models did before.
+NEW_SETTINGS: dict[int, dict[str, Any]] = {
+    1: {},  # the first with a number; the files before it hold the same settings
+}
 
 
-def save_model(folder: Path, model: nn.Module, config: ConcertoLAQConfig) -> None:
-    """Write the configuration and the weights into an existing folder."""
+def save_model(folder: Path, model: nn.Module, config: ConcertoLAQConfig, *, with_card: bool = True) -> None:
+    """Write configuration, weights and model card into an existing folder.
+
+    Where the model comes from (see ``load_saved_weights``) is written with it.
+
+    Raises:
+        RunError: the model is of a run whose record is of another version, so no card can be written.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    text = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
-    (folder / CONFIG_FILE).write_text(text + "\n")
+    origin = getattr(model, "origin", None) or Origin()
+    settings = {"format": FORMAT, **dataclasses.asdict(config)}
+    if origin.tokens:
+        settings["tokens"] = dict(origin.tokens)
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if with_card:
+        (folder / CARD_FILE).write_text(card_of(origin, config), encoding="utf-8")
 
 
 def saved_folder(name: str | Path, **download_options: Any) -> Path:
@@ -39,7 +60,9 @@ def saved_folder(name: str | Path, **download_options: Any) -> Path:
         raise RunError(f"no folder {name}; give a run folder, or the id of a model on the Hub (owner/name)")
     try:
         return Path(
-            snapshot_download(str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **download_options)
+            snapshot_download(
+                str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, CARD_FILE], **download_options
+            )
         )
     except Exception as error:  # huggingface_hub, requests and httpx each raise their own kinds
         raise RunError(
@@ -49,22 +72,23 @@ def saved_folder(name: str | Path, **download_options: Any) -> Path:
 
 
 def read_config(folder: Path) -> ConcertoLAQConfig:
-    """The sizes of a saved model.
+    """The sizes of a saved model, of this format or an older one.
 
     Raises:
-        RunError: no configuration there, or one that is damaged or of another version.
+        RunError: no configuration there, or one that is damaged, newer, or of another model.
     """
     file = folder / CONFIG_FILE
-    if not file.is_file():
+    values = _read(file)
+    found = values.pop("format", 0)
+    values.pop("tokens", None)
+    if not isinstance(found, int) or not 0 <= found <= FORMAT:
         raise RunError(
-            f"{folder} has no {CONFIG_FILE}; give a folder that save_pretrained or a training run made"
+            f"{file} is of format {found}, this version reads 0 to {FORMAT}; install a newer concerto-laq"
         )
-    try:
-        values = json.loads(file.read_text())
-        known = {part.name for part in dataclasses.fields(ConcertoLAQConfig)}
-        unknown, absent = sorted(set(values) - known), sorted(known - set(values))
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{file} is damaged ({error})") from error
+    for newer in range(found + 1, FORMAT + 1):
+        values = {**NEW_SETTINGS[newer], **values}
+    known = {part.name for part in dataclasses.fields(ConcertoLAQConfig)}
+    unknown, absent = sorted(set(values) - known), sorted(known - set(values))
     if unknown or absent:
         raise RunError(
             f"{file} is of another version or another model: "
@@ -73,14 +97,43 @@ def read_config(folder: Path) -> ConcertoLAQConfig:
     return ConcertoLAQConfig(**values)
 
 
+def read_tokens(folder: Path) -> dict[str, Any]:
+    """What the tokens are that a saved model reads; empty if its config.json does not say.
+
+    Raises:
+        RunError: no configuration there, or one that is damaged.
+    """
+    return _read(folder / CONFIG_FILE).get("tokens", {})
+
+
 def load_saved_weights(model: nn.Module, folder: Path) -> None:
     """Put a saved model's weights into a model of the same configuration.
 
+    From where they come is kept as ``model.origin``, so that the model can be published with its card.
+
     Raises:
         WeightsError: the weights are missing, damaged, or not of this configuration.
+        RunError: the record beside them is damaged.
     """
-    if not (folder / WEIGHTS_FILE).is_file():
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
         raise WeightsError(
             f"{folder} has no {WEIGHTS_FILE}; give a folder that save_pretrained or a training run made"
         )
-    load_strict(model, read_weights(folder / WEIGHTS_FILE).tensors, source=f"weights in {folder}")
+    load_strict(model, read_weights(weights).tensors, source=f"weights in {folder}")
+    origin = read_origin(folder, weights=weights, tokens=read_tokens(folder))
+    model.origin = origin  # type: ignore[assignment]  # torch's types know modules and tensors only
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise RunError(
+            f"{file.parent} has no {file.name}; give a folder that save_pretrained or a training run made"
+        )
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error})") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{file} is damaged (it holds no settings)")
+    return values
