@@ -198,9 +198,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
         DatasetError: it is damaged, or lacks one of them.
     """
     read_schema(path, columns)
-    with _refusing_damage(path):
-        # Names with dots are no paths here.
-        return pq.ParquetFile(path).read(columns=list(columns))
+    with _refusing_damage(path), pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns))
 
 
 def read_schema(path: Path, needed: Sequence[str]) -> pa.Schema:
@@ -225,10 +224,11 @@ def row_groups(path: Path) -> Iterator[pa.Table]:
     """
     with _refusing_damage(path):
         file = pq.ParquetFile(path)
-    for group in range(file.num_row_groups):
-        with _refusing_damage(path):
-            table = file.read_row_group(group)
-        yield table
+    with file:
+        for group in range(file.num_row_groups):
+            with _refusing_damage(path):
+                table = file.read_row_group(group)
+            yield table
 
 
 @contextmanager
