@@ -81,6 +81,7 @@ def test_messages_beside_a_bar_stay_whole(capsys, clock):
     out, err = capsys.readouterr()
     assert rows(out) == [{"kind": "message", "text": f"step {number}"} for number in range(3)]
     assert [row["text"] for row in rows(err) if row["kind"] != "progress"] == ["note 0", "note 1", "note 2"]
+    assert [row["done"] for row in rows(err) if row["kind"] == "progress"] == [0, 3]
 
 
 def test_a_bar_without_an_end_counts(capsys, clock):
