@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
-from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, DepthAndCameras, PairTokens
+from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, DepthAndCameras, PairTokens
 
 CHANNELS = 6
 NUM_TOKENS = 8
@@ -31,8 +31,10 @@ class FakeEncoder(ConcertoEncoder):
         scale = torch.linspace(0.1, 1, CHANNELS + GEOMETRY_CHANNELS)
         position = torch.zeros(len(frames), NUM_TOKENS, 3)
         position[..., 0] = torch.linspace(-1, 1, NUM_TOKENS)
+        feat = stripes[..., None] * scale * is_occupied[..., None]
+        feat[..., SEEN_THROUGH] = (is_occupied & ~is_occupied.flip(1)).float()
         return PairTokens(
-            feat=stripes[..., None] * scale * is_occupied[..., None],
+            feat=feat,
             state=torch.where(is_occupied, OCCUPIED, FREE),
             position=position,
             is_valid=torch.ones(len(frames), NUM_TOKENS, dtype=torch.bool),

@@ -6,7 +6,15 @@ from pathlib import Path
 import torch
 
 from laq_model.feature_store import PairName, TokenShape, open_store_writer
-from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
+from laq_model.structures import (
+    FREE,
+    GEOMETRY_CHANNELS,
+    OCCUPANCY,
+    OCCUPIED,
+    SEEN_THROUGH,
+    UNKNOWN,
+    PairTokens,
+)
 
 FEATURE_CHANNELS = 6
 SETTINGS = {"feature_channels": FEATURE_CHANNELS, "frame_size": 112}
@@ -31,6 +39,8 @@ def action_tokens(num_pairs: int, *, num_tokens: int = 12, seed: int = 0) -> Pai
     position[..., 0] = torch.linspace(-0.9, 0.9, num_tokens)
     position[:, -1] = 0
     feat = torch.stack([current, future], dim=1) * (state == OCCUPIED)[..., None]
+    feat[..., OCCUPANCY] = feat[..., OCCUPANCY].abs().clamp(max=1)
+    feat[..., SEEN_THROUGH] = ((state == OCCUPIED) & (state.flip(1) == FREE)).float()
     return PairTokens(feat=feat.half().float(), state=state, position=position, is_valid=is_valid)
 
 

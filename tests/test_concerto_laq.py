@@ -10,13 +10,22 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from laq_model.action_model.motion import MOTION_CHANNELS, scene_motion
 from laq_model.action_model.places import gather_places, place_order, take_largest
 from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig, feature_statistics
 from laq_model.errors import ConfigError, RunError, WeightsError
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
 from laq_model.presets import with_preset
-from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
+from laq_model.structures import (
+    FREE,
+    GEOMETRY_CHANNELS,
+    OCCUPANCY,
+    OCCUPIED,
+    SEEN_THROUGH,
+    UNKNOWN,
+    PairTokens,
+)
 
 FEATURE_CHANNELS = 4
 CHANNELS = FEATURE_CHANNELS + GEOMETRY_CHANNELS
@@ -56,8 +65,9 @@ def moving_box(num_pairs: int, *, seed: int = 0) -> tuple[PairTokens, torch.Tens
             x, y = (start[pair] + frame * displacement[pair]).tolist()
             feat[pair, frame, x : x + 2, y : y + 2, 1] = texture
             state[pair, frame, x : x + 2, y : y + 2, 1] = OCCUPIED
-    feat[..., FEATURE_CHANNELS] = 1.0
+    feat[..., OCCUPANCY] = 1.0
     feat, state = feat.flatten(2, 4), state.flatten(2, 4)
+    feat[..., SEEN_THROUGH] = (state.flip(1) == FREE).float()
     axis = (torch.arange(GRID) + 0.5) / GRID * 2 - 1
     place = torch.stack(torch.meshgrid(axis, axis, torch.tensor([-0.5, 0.5]), indexing="ij"), dim=-1)
     tokens = PairTokens(
@@ -219,6 +229,7 @@ def test_a_still_world_has_one_code_wherever_it_is():
     still = dataclasses.replace(
         tokens, feat=tokens.feat[:, :1].repeat(1, 2, 1, 1), state=tokens.state[:, :1].repeat(1, 2, 1)
     )
+    still.feat[..., SEEN_THROUGH] = 0.0
     model = build()
     latent = model.encode_continuous(still)
     assert_close(latent, latent[:1].expand_as(latent), rtol=0, atol=1e-5)  # the order of sums may differ
@@ -360,12 +371,19 @@ def test_feature_statistics_are_those_of_occupied_places():
     feat = tokens.feat.clone()
     feat[..., 2] = 3.25 * (tokens.state == OCCUPIED)
     tokens = dataclasses.replace(tokens, feat=feat)
-    mean, std = feature_statistics([rows(tokens, torch.arange(5)), rows(tokens, torch.arange(5, 12))])
+    mean, std, motion_size = feature_statistics(
+        [rows(tokens, torch.arange(5)), rows(tokens, torch.arange(5, 12))]
+    )
     occupied = feat[tokens.state == OCCUPIED]
     assert_close(mean[:2], occupied[:, :2].mean(0), rtol=1e-5, atol=1e-6)
     assert_close(std[:2], occupied[:, :2].std(0, correction=0), rtol=1e-5, atol=1e-6)
     assert (float(mean[2]), float(std[2])) == (3.25, 1.0)  # constant
     assert (float(mean[FEATURE_CHANNELS]), float(std[FEATURE_CHANNELS])) == (0.0, 1.0)  # occupancy
+    size = scene_motion(tokens).square().mean(0).sqrt()
+    assert_close(motion_size[:2], size[:2], rtol=1e-5, atol=0.0)
+    assert motion_size[2] == 1  # along z nothing ever moves
+    still = dataclasses.replace(tokens, feat=feat * (torch.arange(CHANNELS) != CHANNELS + SEEN_THROUGH))
+    assert feature_statistics([still]).motion_size.eq(1).all()  # nothing moves: no unit, and no division by 0
     with pytest.raises(ValueError, match="no place is occupied"):
         feature_statistics([dataclasses.replace(tokens, state=torch.full_like(tokens.state, FREE))])
 
@@ -383,7 +401,7 @@ def test_copy_error_by_hand():
     model = ConcertoLAQ(dataclasses.replace(SMALL, geometry_weight=3.0))
     std = torch.ones(CHANNELS)
     std[0] = 2.0
-    model.set_feature_statistics(torch.zeros(CHANNELS), std)
+    model.set_feature_statistics(torch.zeros(CHANNELS), std, torch.ones(MOTION_CHANNELS))
     expected = (4.0 / 2.0) ** 2 / FEATURE_CHANNELS + 3.0 * 1.0 / GEOMETRY_CHANNELS
     assert float(model.copy_error(tokens)) == pytest.approx(expected)
 
@@ -392,7 +410,8 @@ def test_losses_fit_together():
     tokens, _ = moving_box(16)
     model = build()
     out = model(tokens, generator=seeded(1), hard_share=0.0)
-    assert_close(out.loss, out.prediction_loss + sum(out.loss_terms.values()))
+    of_codebook = sum(out.loss_terms.values())
+    assert_close(out.loss, out.prediction_loss + SMALL.motion_weight * out.motion_loss + of_codebook)
     assert out.prediction_loss.item() != out.hard_code_loss.item()
     assert not out.hard_code_loss.requires_grad
     hard = model(tokens, generator=seeded(1), hard_share=1.0)
@@ -401,7 +420,7 @@ def test_losses_fit_together():
     out = model(tokens)
     assert_close(out.hard_code_loss, model.prediction_error(tokens, out.code_index).mean())
     assert_close(out.copy_loss, model.copy_error(tokens).mean())
-    assert_close(out.loss, out.hard_code_loss)
+    assert_close(out.loss, out.hard_code_loss + SMALL.motion_weight * out.motion_loss)
     assert torch.equal(out.code_index, model.encode(tokens).codes)
     assert set(out.scalars()) >= {"loss", "prediction_loss", "hard_code_loss", "copy_loss", "perplexity"}
 
@@ -439,7 +458,9 @@ def test_predict_next_speaks_the_units_of_the_features():
         model.forward_dynamics.head.bias.zero_()
     predicted = model.predict_next(tokens, model.encode(tokens).codes)
     is_occupied = tokens.state[:, 0] == OCCUPIED
-    assert_close(predicted[is_occupied], tokens.feat[:, 0][is_occupied], rtol=1e-4, atol=1e-5)
+    current = tokens.feat[:, 0].clone()
+    current[..., SEEN_THROUGH] = 0.0  # of the true future, which a prediction does not know
+    assert_close(predicted[is_occupied], current[is_occupied], rtol=1e-4, atol=1e-5)
     assert_close(predicted[..., FEATURE_CHANNELS], is_occupied.float(), rtol=0, atol=1e-6)
 
 
@@ -481,7 +502,7 @@ def test_codes_of_another_length_are_refused():
 def test_tokens_of_another_encoder_are_refused():
     tokens, _ = moving_box(2)
     model = ConcertoLAQ(dataclasses.replace(SMALL, feature_channels=7))
-    with pytest.raises(ValueError, match=r"7 network channels and 10 of geometry, got 14 channels"):
+    with pytest.raises(ValueError, match=r"7 network channels and 11 of geometry, got 15 channels"):
         model.encode(tokens)
 
 
@@ -503,10 +524,12 @@ def test_settings_that_cannot_work_are_refused(change: dict, message: str):
 
 def test_statistics_are_checked():
     model = ConcertoLAQ(SMALL)
-    with pytest.raises(ValueError, match="statistics of 14 channels are needed, got 3"):
-        model.set_feature_statistics(torch.zeros(3), torch.ones(3))
-    with pytest.raises(ValueError, match="every std positive"):
-        model.set_feature_statistics(torch.zeros(CHANNELS), torch.zeros(CHANNELS))
+    with pytest.raises(ValueError, match="statistics of 15 channels are needed, got 3"):
+        model.set_feature_statistics(torch.zeros(3), torch.ones(3), torch.ones(MOTION_CHANNELS))
+    with pytest.raises(ValueError, match="every std and motion size positive"):
+        model.set_feature_statistics(
+            torch.zeros(CHANNELS), torch.zeros(CHANNELS), torch.ones(MOTION_CHANNELS)
+        )
 
 
 # ── on disk

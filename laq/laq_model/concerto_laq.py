@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .action_model.config import ConcertoLAQConfig
 from .action_model.forward_dynamics import ForwardDynamics
 from .action_model.inverse_dynamics import InverseDynamics
+from .action_model.motion import MOTION_CHANNELS, MotionHead, scene_motion
 from .action_model.places import Places, Task, choose_task, compare_places, gather_places
 from .action_model.saved_model import load_saved_weights, read_config, save_model, saved_folder
 from .action_model.statistics import feature_statistics
@@ -65,12 +66,14 @@ class LAQOutput:
     """One forward pass; every loss is a mean over the pairs that see some place twice.
 
     Attributes:
-        loss: what training minimises: prediction_loss and the loss terms.
+        loss: what training minimises: prediction_loss, the weighted motion_loss and the loss terms.
         prediction_loss: error of the predicted change from what the predictor was given: in training, the
             quantizer's training output for some pairs and hard codes for the others.
         hard_code_loss: the same error when every pair is given its hard codes; no gradient.
         copy_loss: the same error of predicting no change.
         code_index: the hard codes.
+        motion_loss: mean square error of the scene's motion as the codes tell it, in units of its size: about
+            1 for codes that tell nothing.
         loss_terms: of the quantizer; empty in eval mode.
         usage: of the codebook, over the last training steps.
     """
@@ -79,6 +82,7 @@ class LAQOutput:
     prediction_loss: Float[Tensor, ""]
     hard_code_loss: Float[Tensor, ""]
     copy_loss: Float[Tensor, ""]
+    motion_loss: Float[Tensor, ""]
     code_index: Int[Tensor, "pairs code_seq_len"]
     loss_terms: dict[str, Float[Tensor, ""]]
     usage: Usage
@@ -90,6 +94,7 @@ class LAQOutput:
             "prediction_loss": self.prediction_loss,
             "hard_code_loss": self.hard_code_loss,
             "copy_loss": self.copy_loss,
+            "motion_loss": self.motion_loss,
             **self.loss_terms,
             "codes_used_fraction": self.usage.used_fraction,
             "perplexity": self.usage.perplexity,
@@ -111,12 +116,14 @@ class ConcertoLAQ(  # type: ignore[call-arg]
 
     feature_mean: Tensor
     feature_std: Tensor
+    motion_size: Tensor
 
     def __init__(self, config: ConcertoLAQConfig):
         super().__init__()
         self.config = config
         self.register_buffer("feature_mean", torch.zeros(config.channels))
         self.register_buffer("feature_std", torch.ones(config.channels))
+        self.register_buffer("motion_size", torch.ones(MOTION_CHANNELS))
         self.inverse_dynamics = InverseDynamics(config)
         # Vectors of one length: a codebook that starts on them stays on them, and cannot be outrun by growth.
         self.latent_norm = nn.RMSNorm(config.quantizer_dim, elementwise_affine=False)
@@ -127,9 +134,13 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             num_positions=config.code_seq_len,
         )
         self.forward_dynamics = ForwardDynamics(config)
+        self.motion_head = MotionHead(code_seq_len=config.code_seq_len, quantizer_dim=config.quantizer_dim)
 
     def set_feature_statistics(
-        self, mean: Float[Tensor, " channels"], std: Float[Tensor, " channels"]
+        self,
+        mean: Float[Tensor, " channels"],
+        std: Float[Tensor, " channels"],
+        motion_size: Float[Tensor, " motion_channels"],
     ) -> None:
         """Fix what the target is measured in; once, before training (see ``feature_statistics``)."""
         if mean.shape != self.feature_mean.shape or std.shape != self.feature_std.shape:
@@ -137,10 +148,12 @@ class ConcertoLAQ(  # type: ignore[call-arg]
                 f"statistics of {self.config.channels} channels are needed, "
                 f"got {len(mean)} means and {len(std)} deviations"
             )
-        if not bool((std > 0).all()) or not bool(torch.isfinite(mean).all() & torch.isfinite(std).all()):
-            raise ValueError("every mean must be finite, every std positive and finite")
+        sizes = torch.cat([std, motion_size])
+        if not bool((sizes > 0).all()) or not bool(torch.isfinite(torch.cat([mean, sizes])).all()):
+            raise ValueError("every mean must be finite, every std and motion size positive and finite")
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
+        self.motion_size.copy_(motion_size)
 
     def forward(
         self,
@@ -149,6 +162,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         generator: torch.Generator | None = None,
         progress: float = 0.0,
         hard_share: float | None = None,
+        shuffle_pairs: bool = False,
     ) -> LAQOutput:
         """Losses of a batch. In eval mode: hard codes only, no randomness, and nothing is changed.
 
@@ -157,6 +171,8 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             progress: share of the training that is done, 0 to 1; the schedules of the quantizer follow it.
             hard_share: share of pairs whose prediction is trained on hard codes; by default it follows
                 progress.
+            shuffle_pairs: predict each pair from the codes of its neighbour in the batch, so that codes can
+                tell nothing: for a control.
 
         Raises:
             ValueError: features that are not finite, or not of this model's channels.
@@ -169,19 +185,24 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             progress=progress,
         )
         task = self._task(places, is_random=self.training, generator=generator)
-        error = self._prediction_error(places, task, quantized.quantized)
+        shift = 1 if shuffle_pairs else 0
+        vectors, told_index = quantized.quantized.roll(shift, 0), quantized.code_index.roll(shift, 0)
+        error = self._prediction_error(places, task, vectors)
         hard_error = error.detach()
         if self.training and not bool(quantized.is_hard.all()):
             with torch.no_grad():
-                hard_error = self._prediction_error(places, task, self.quantizer.lookup(quantized.code_index))
+                hard_error = self._prediction_error(places, task, self.quantizer.lookup(told_index))
         has_query = task.is_query.any(-1)
         prediction_loss = _mean_over(error, has_query)
-        loss = torch.stack([prediction_loss, *quantized.loss_terms.values()]).sum()
+        motion_loss = _mean_over(self._motion_error(pair, vectors), has_query)
+        loss = prediction_loss + self.config.motion_weight * motion_loss
+        loss = torch.stack([loss, *quantized.loss_terms.values()]).sum()
         return LAQOutput(
             loss=loss,
             prediction_loss=prediction_loss,
             hard_code_loss=_mean_over(hard_error, has_query),
             copy_loss=_mean_over(self._copy_error(places, task), has_query),
+            motion_loss=motion_loss,
             code_index=quantized.code_index,
             loss_terms=quantized.loss_terms,
             usage=quantized.usage,
@@ -254,7 +275,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             is_context=task.is_context,
             query_index=every_place,
         )
-        return (places.feat[:, 0] + change.float()) * self.feature_std + self.feature_mean
+        return (places.current + change.float()) * self.feature_std + self.feature_mean
 
     @torch.no_grad()
     def prediction_error(
@@ -301,6 +322,10 @@ class ConcertoLAQ(  # type: ignore[call-arg]
             query_index=task.query_index,
         )
         return self._error(places, task, change.float())
+
+    def _motion_error(self, pair: PairTokens, vectors: Tensor) -> Float[Tensor, " pairs"]:
+        told = self.motion_head(vectors).float()
+        return (told - scene_motion(pair) / self.motion_size).square().mean(-1)
 
     def _copy_error(self, places: Places, task: Task) -> Float[Tensor, " pairs"]:
         return self._error(places, task, torch.zeros((), device=places.feat.device))

@@ -18,7 +18,7 @@ from .errors import ConfigError, WeightsError
 from .geometry.cameras import camera_centre, change_world
 from .geometry.normals import normals_from_point_map
 from .geometry.unproject import unproject_depth
-from .geometry.visibility import cell_state
+from .geometry.visibility import seen_through_by_others, sees_past
 from .geometry_source import (
     GeometryContext,
     GeometrySource,
@@ -33,6 +33,7 @@ from .pointcloud.build import build_point_cloud
 from .pointcloud.cell_pooling import CellTokens, pool_cells
 from .pointcloud.filtering import keep_points
 from .pointcloud.patch_pooling import pool_globally, pool_patches
+from .pointcloud.place_states import place_states, with_free_places
 from .pointcloud.scale import fit_scene_box, to_level
 from .pointcloud.token_selection import select_tokens
 from .published_weights import find_concerto_weights, licence_of
@@ -61,6 +62,9 @@ class EncoderConfig:
     """Type of VGGT's large matrices; heads stay float32. auto: bfloat16 on a GPU that has it, or float32."""
     vggt_compile: bool = False
     """Compile VGGT (torch.compile): minutes at the start, then fewer and larger kernels."""
+    align_views: bool = False
+    """Refine predicted cameras and depth so that what stands still lies in one place in all views of a scene:
+    for networks whose poses are rough."""
     geometry_context: GeometryContext = "clip"
     """`clip`: the frames that are compared share one world and scale; `frame`: each alone."""
     max_frames_per_batch: int = 0
@@ -74,6 +78,10 @@ class EncoderConfig:
     """Half the side of the scene's box, in metres (nominal metres for predicted depth)."""
     radius_percentile: float = 90.0
     """Percent of a scene's points that its box holds, for depth without metric scale."""
+    seen_through_m: float = 0.05
+    """A point was seen through when another frame sees this much farther there, in (nominal) metres..."""
+    seen_through_share: float = 0.03
+    """... and this share of the depth: what depth may be wrong by."""
     voxel_size_m: float = 0.02
     """Side of a PTv3 grid cell, in metres; 0.02 is what Concerto was trained on."""
     max_points: int = 8192
@@ -89,7 +97,8 @@ class EncoderConfig:
     patch_size_px: int = 14
     """Side of a token's patch for pooling=patch, in pixels of the depth map."""
     max_tokens: int = 256
-    """Places kept for each pair: half those that changed most, the rest spread over the current frame."""
+    """Places kept for each pair: at most half those that changed most, at most a quarter free ones beside
+    what moved, the rest spread over the current frame."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -111,7 +120,7 @@ class EncoderConfig:
             raise ConfigError(
                 f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}"
             )
-        for name in ("max_frames_per_batch", "vggt_resolution"):
+        for name in ("max_frames_per_batch", "vggt_resolution", "seen_through_m", "seen_through_share"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if ":" not in self.geometry and self.geometry not in source_names():
@@ -228,14 +237,13 @@ class ConcertoEncoder(nn.Module):
         config = self.config
         cells = self._pool(self.point_features(scene), scene)
         if config.pooling == "voxel":
-            geometry = scene.geometry
-            state = cell_state(
-                cells.centre_m,
-                is_occupied=cells.is_occupied,
-                depth=geometry.depth,
-                intrinsics=geometry.intrinsics,
-                cam_from_world=geometry.cam_from_world,
-                margin=config.cell_size_m,
+            cells, state = with_free_places(
+                cells,
+                place_states(cells),
+                is_free=lambda centre_m: self._is_free(centre_m, scene),
+                cell_size_m=config.cell_size_m,
+                half_extent_m=config.half_extent_m,
+                max_places=config.max_tokens // 4,
             )
         else:
             # A patch or a whole frame is looked at in every frame: nothing there is hidden.
@@ -244,6 +252,25 @@ class ConcertoEncoder(nn.Module):
         return select_tokens(
             cells, state=state, half_extent_m=config.half_extent_m, max_tokens=config.max_tokens
         )
+
+    def _is_free(
+        self, centre_m: Float[Tensor, "scenes places 3"], scene: SceneObservation
+    ) -> Bool[Tensor, "scenes places"]:
+        """Whether all views see past these places."""
+        geometry = scene.geometry
+        return torch.stack(
+            [
+                sees_past(
+                    centre_m,
+                    depth=geometry.depth[:, view],
+                    intrinsics=geometry.intrinsics[:, view],
+                    cam_from_world=geometry.cam_from_world[:, view],
+                    margin=self.config.seen_through_m,
+                    margin_share=self.config.seen_through_share,
+                )
+                for view in range(geometry.depth.shape[1])
+            ]
+        ).all(0)
 
     def _pool(self, feat: Float[Tensor, "points channels"], scene: SceneObservation) -> CellTokens:
         config = self.config
@@ -339,10 +366,19 @@ def observe_scenes(
     normal = normals_from_point_map(
         point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
     )
+    is_seen_through = seen_through_by_others(
+        point_map_m,
+        depth=level.depth,
+        intrinsics=level.intrinsics,
+        cam_from_world=level.cam_from_world,
+        margin=config.seen_through_m,
+        margin_share=config.seen_through_share,
+    )
     cloud, grid_coord = build_point_cloud(
         point_map_m,
         color=color,
         normal=normal,
+        is_seen_through=is_seen_through,
         is_kept=is_kept,
         half_extent_m=config.half_extent_m,
         voxel_size_m=config.voxel_size_m,
@@ -382,6 +418,7 @@ def build_geometry_source(config: EncoderConfig, *, device: torch.device | str =
             weights=config.vggt_weights,
             dtype=config.vggt_dtype,
             is_compiled=config.vggt_compile,
+            is_aligned=config.align_views,
             context=config.geometry_context,
             resolution_px=config.vggt_resolution,
             max_frames_per_batch=config.max_frames_per_batch,

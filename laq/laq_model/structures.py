@@ -12,8 +12,10 @@ from torch import Tensor
 UNKNOWN, FREE, OCCUPIED = 0, 1, 2
 
 # Raw geometry that each token carries after its network features, in this order:
-# occupancy (1), place in the cell (3, in cell sizes, centre 0), normal (3), colour (3).
-GEOMETRY_CHANNELS = 10
+# occupancy (1), share of its points that the other frame sees through (1), place in the cell (3, in cell
+# sizes, centre 0), normal (3), colour (3).
+GEOMETRY_CHANNELS = 11
+OCCUPANCY, SEEN_THROUGH = -11, -10
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class PointCloud:
             centre that the scene's views share.
         color: RGB in [0, 1].
         normal: unit vectors toward the camera, zero where undefined.
+        is_seen_through: by another view of the scene; so what stood there is there no more, or not yet.
         pixel_index: row * width + column of each point in its own view.
         offset: end row of each cloud.
     """
@@ -76,6 +79,7 @@ class PointCloud:
     coord_m: Float[Tensor, "points 3"]
     color: Float[Tensor, "points 3"]
     normal: Float[Tensor, "points 3"]
+    is_seen_through: Bool[Tensor, " points"]
     pixel_index: Int[Tensor, " points"]
     offset: Int[Tensor, " clouds"]
 

@@ -18,6 +18,7 @@ def maps(scenes: int = 2, views: int = 2, seed: int = 0) -> dict[str, torch.Tens
         "point_map_m": 0.7 * torch.randn(*shape, 3, generator=generator),
         "color": torch.rand(*shape, 3, generator=generator),
         "normal": torch.randn(*shape, 3, generator=generator),
+        "is_seen_through": torch.rand(*shape, generator=generator) < 0.3,
         "is_kept": torch.rand(*shape, generator=generator) < 0.8,
     }
 
@@ -40,6 +41,7 @@ def test_convention_clouds_are_scene_by_scene_and_pixels_row_by_row():
         row, column = pixel // 7, pixel % 7
         assert views["is_kept"][view][row, column].all()
         assert torch.equal(cloud.coord_m[start:end], views["point_map_m"][view][row, column])
+        assert torch.equal(cloud.is_seen_through[start:end], views["is_seen_through"][view][row, column])
         assert torch.equal(cloud.color[start:end], views["color"][view][row, column])
         assert torch.equal(cloud.normal[start:end], views["normal"][view][row, column])
         start = end
@@ -54,6 +56,7 @@ def test_convention_voxels_are_counted_from_the_corner_of_the_box():
             "point_map_m": points,
             "color": same,
             "normal": same,
+            "is_seen_through": torch.zeros(same.shape[:-1], dtype=torch.bool),
             "is_kept": torch.ones(1, 1, 1, 2, dtype=torch.bool),
         }
     )
@@ -65,7 +68,15 @@ def test_convention_the_box_is_open_at_its_far_faces():
     points[0, 0, 0, :, 0] = torch.tensor([-1.0001, -1.0, 0.0, 0.9999999, 1.0, 7.0])
     same = torch.zeros_like(points)
     everywhere = torch.ones(1, 1, 1, 6, dtype=torch.bool)
-    cloud, _ = build({"point_map_m": points, "color": same, "normal": same, "is_kept": everywhere})
+    cloud, _ = build(
+        {
+            "point_map_m": points,
+            "color": same,
+            "normal": same,
+            "is_seen_through": ~everywhere,
+            "is_kept": everywhere,
+        }
+    )
     assert cloud.pixel_index.tolist() == [1, 2, 3]
 
 
@@ -75,6 +86,7 @@ def test_a_last_voxel_that_reaches_beyond_the_box_holds_nothing_from_there():
         points,
         color=points,
         normal=points,
+        is_seen_through=torch.zeros(1, 1, 1, 2, dtype=torch.bool),
         is_kept=torch.ones(1, 1, 1, 2, dtype=torch.bool),
         half_extent_m=1.0,
         voxel_size_m=0.3,  # seven voxels reach from −1 to 1.1
@@ -88,7 +100,15 @@ def test_a_float64_point_that_rounds_onto_the_far_face_is_outside():
     points[0, 0, 0, 0, 0] = 1 - 2**-53  # plus 1 it rounds to 2, the first voxel beyond the last
     same = torch.zeros_like(points)
     everywhere = torch.ones(1, 1, 1, 2, dtype=torch.bool)
-    cloud, _ = build({"point_map_m": points, "color": same, "normal": same, "is_kept": everywhere})
+    cloud, _ = build(
+        {
+            "point_map_m": points,
+            "color": same,
+            "normal": same,
+            "is_seen_through": ~everywhere,
+            "is_kept": everywhere,
+        }
+    )
     assert cloud.pixel_index.tolist() == [1]
 
 
@@ -118,6 +138,7 @@ def test_voxels_stay_below_the_number_that_the_network_is_told(half, voxel):
         points,
         color=points,
         normal=points,
+        is_seen_through=torch.zeros(1, 1, 1, 1, dtype=torch.bool),
         is_kept=torch.ones(1, 1, 1, 1, dtype=torch.bool),
         half_extent_m=half,
         voxel_size_m=voxel,

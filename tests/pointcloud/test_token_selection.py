@@ -12,7 +12,7 @@ from laq_model.errors import ConfigError, GeometryError
 from laq_model.pointcloud.cell_hash import cell_hash
 from laq_model.pointcloud.cell_pooling import CellTokens
 from laq_model.pointcloud.token_selection import select_tokens
-from laq_model.structures import FREE, OCCUPIED, UNKNOWN, PairTokens
+from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, UNKNOWN, PairTokens
 
 
 def random_pairs(seed: int = 0, scenes: int = 3, cells: int = 40) -> tuple[CellTokens, torch.Tensor]:
@@ -22,7 +22,8 @@ def random_pairs(seed: int = 0, scenes: int = 3, cells: int = 40) -> tuple[CellT
     state = torch.randint(0, 3, (scenes, 2, cells), generator=generator)
     is_valid = torch.arange(cells) < torch.randint(cells // 2, cells + 1, (scenes, 1), generator=generator)
     state = torch.where(is_valid[:, None], state, UNKNOWN)
-    feat = torch.randn(scenes, 2, cells, 14, generator=generator) * (state == OCCUPIED)[..., None]
+    feat = torch.randn(scenes, 2, cells, 15, generator=generator) * (state == OCCUPIED)[..., None]
+    feat[..., SEEN_THROUGH] = feat[..., SEEN_THROUGH].abs().clamp(max=1) * (feat[..., 0] > 0)
     centre_m = -2 + (grid + 0.5) * 0.4
     return CellTokens(feat, state == OCCUPIED, centre_m * is_valid[..., None], is_valid), state
 
@@ -37,7 +38,7 @@ def small_pair(*states: tuple[int, int]) -> tuple[CellTokens, torch.Tensor]:
     """One scene of equal cells in a row; feature 0 is the cell's number."""
     cells = len(states)
     state = torch.tensor(states).T[None]
-    feat = torch.zeros(1, 2, cells, 11)
+    feat = torch.zeros(1, 2, cells, 12)
     feat[..., 0] = torch.arange(float(cells))
     centre_m = torch.zeros(1, cells, 3)
     centre_m[0, :, 0] = torch.arange(cells) * 0.1 - 1
@@ -56,7 +57,7 @@ def test_equals_a_plain_loop(seed, max_tokens, changed_share):
     for scene in range(3):
         hashes = cell_hash(((cells.centre_m[scene].double() / 2 + 2) / 4 * 2**17).round().long()).tolist()
         expected = twins.select_tokens(
-            cells.feat[scene, ..., -10:],
+            cells.feat[scene, ..., -GEOMETRY_CHANNELS:],
             state[scene].tolist(),
             cells.is_valid[scene].tolist(),
             hashes,
@@ -78,10 +79,11 @@ def test_convention_position_is_the_centre_in_the_box_from_minus_one_to_one():
     assert select(cells, state, 2).position.tolist() == [[[-0.75, 0.25, 1.0], [0.0, 0.0, 0.0]]]
 
 
-def test_change_of_state_comes_first_then_difference_of_geometry():
+def test_what_was_seen_through_comes_first_then_difference_of_geometry():
     cells, state = small_pair(
         (OCCUPIED, OCCUPIED), (OCCUPIED, OCCUPIED), (OCCUPIED, FREE), (OCCUPIED, OCCUPIED)
     )
+    cells.feat[0, 0, 2, SEEN_THROUGH] = 0.6
     cells.feat[0, 1, 0, -1] += 0.1
     cells.feat[0, 1, 3, -1] += 5.0
     assert numbers(select(cells, state, 3, changed_share=1.0)) == [2, 3, 0]
@@ -96,9 +98,17 @@ def test_what_comes_into_or_out_of_view_does_not_count_as_change():
 
 def test_changed_places_take_no_more_than_their_share():
     cells, state = small_pair(*[(FREE, OCCUPIED)] * 6, *[(OCCUPIED, OCCUPIED)] * 4)
+    cells.feat[0, 1, :6, SEEN_THROUGH] = 1.0
     chosen = numbers(select(cells, state, 6, changed_share=0.5))
     assert chosen[:3] == [0, 1, 2]  # equal scores: by cell order
     assert set(chosen[3:]) < {6, 7, 8, 9}  # then the current frame
+
+
+def test_places_free_in_both_frames_come_before_the_current_frame():
+    cells, state = small_pair(*[(OCCUPIED, OCCUPIED)] * 5, (UNKNOWN, OCCUPIED), (FREE, FREE))
+    chosen = numbers(select(cells, state, 7))
+    assert chosen[0] == 6
+    assert chosen[-1] == 5
 
 
 def test_a_static_pair_is_spread_over_the_current_frame():
@@ -142,7 +152,7 @@ def test_no_cells_give_padding_only():
         cells.feat[:, :, :0], cells.is_occupied[:, :, :0], cells.centre_m[:, :0], cells.is_valid[:, :0]
     )
     tokens = select(none, state[:, :, :0], 4)
-    assert tokens.feat.shape == (1, 2, 4, 11)
+    assert tokens.feat.shape == (1, 2, 4, 12)
     assert not tokens.is_valid.any()
 
 

@@ -79,7 +79,7 @@ def fit_scene_box(points, up, *, half_extent_m, radius_percentile):
     return rotation, rotation.T @ centre, half_extent_m / radius
 
 
-def pool_cells(feat, coord, normal, color, *, cell_size_m, half_extent_m):
+def pool_cells(feat, coord, normal, color, is_seen_through, *, cell_size_m, half_extent_m):
     """{cell: token} of one view."""
     members = {}
     for row, point in enumerate(coord.double().tolist()):
@@ -90,22 +90,25 @@ def pool_cells(feat, coord, normal, color, *, cell_size_m, half_extent_m):
         centre = torch.tensor([-half_extent_m + (index + 0.5) * cell_size_m for index in cell])
         place = torch.stack([(coord[row] - centre) / cell_size_m for row in rows]).mean(dim=0)
         occupancy = torch.tensor([min(1.0, math.log(1 + len(rows)) / math.log(17))])
+        share = is_seen_through[rows].float().mean()[None]
         tokens[cell] = torch.cat(
-            [feat[rows].mean(0), occupancy, place, normal[rows].mean(0), color[rows].mean(0)]
+            [feat[rows].mean(0), occupancy, share, place, normal[rows].mean(0), color[rows].mean(0)]
         )
     return tokens
 
 
 def select_tokens(geometry, state, is_valid, hashes, *, max_tokens, changed_share):
-    """Cell numbers of one pair, in order; geometry [2, cells, 10], state [2, cells]."""
+    """Cell numbers of one pair, in order; geometry [2, cells, 11], state [2, cells]."""
     cells = [cell for cell in range(len(is_valid)) if is_valid[cell]]
 
     def score(cell):
         change = float((geometry[1, cell] - geometry[0, cell]).abs().sum())
-        return change + (1e6 if state[0][cell] != state[1][cell] else 0.0)
+        return change + 2**26 * max(float(geometry[0, cell, 1]), float(geometry[1, cell, 1]))
 
     seen = [cell for cell in cells if state[0][cell] != 0 and state[1][cell] != 0 and score(cell) > 1e-6]
     changed = sorted(seen, key=lambda cell: -score(cell))[: int(changed_share * max_tokens)]
     rest = [cell for cell in cells if cell not in changed]
-    rest.sort(key=lambda cell: (state[0][cell] != 2, hashes[cell]))
+    rest.sort(
+        key=lambda cell: (state[0][cell] != 1 or state[1][cell] != 1, state[0][cell] != 2, hashes[cell])
+    )
     return (changed + rest)[:max_tokens]

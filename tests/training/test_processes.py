@@ -99,7 +99,7 @@ def test_two_processes_learn_what_one_does_and_resume_exactly(tmp_path):
     for name, weights in one.items():
         # Rounding of the averaged gradients, grown over 40 steps of Adam, each of about 1e-3.
         torch.testing.assert_close(
-            two[name], weights, rtol=1e-4, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+            two[name], weights, rtol=1e-4, atol=5e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
 
     killed = tmp_path / "killed"

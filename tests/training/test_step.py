@@ -7,14 +7,16 @@ import torch
 from accelerate import Accelerator
 
 from laq_model.batch_rows import step_generator
+from laq_model.checkpoint import open_run
 from laq_model.concerto_laq import ConcertoLAQ
-from laq_model.errors import RunError
+from laq_model.errors import ConfigError, RunError
 from laq_model.structures import UNKNOWN, PairTokens
-from laq_model.training.config import OptimizationConfig
+from laq_model.training.config import OptimizationConfig, TrainConfig
+from laq_model.training.loop import train
 from laq_model.training.optimizer import build_optimizer, learning_rate_at
 from laq_model.training.step import Rows, num_seeing, objective, rows_of_process, take_step
 from synthetic_store import FEATURE_CHANNELS, action_tokens
-from tiny_training import MODEL
+from tiny_training import MODEL, small_store, tiny_config
 
 
 def rows_of(tokens: PairTokens, rows: Rows) -> PairTokens:
@@ -59,8 +61,9 @@ def test_a_pair_that_sees_nothing_twice_counts_as_one_without_error():
     tokens.state[2, 0] = UNKNOWN
     assert num_seeing(tokens) == 3
     out = started_model()(tokens, generator=step_generator(0, first_row=0, batch_size=4))
-    terms = (out.loss - out.prediction_loss).item()
-    expected = 0.75 * out.prediction_loss.item() + terms
+    of_codebook = sum(term.item() for term in out.loss_terms.values())
+    expected = 0.75 * (out.loss.item() - of_codebook) + of_codebook
+    assert expected < out.loss.item()
     assert objective(out, tokens).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -101,3 +104,24 @@ def test_a_loss_that_is_not_finite_changes_nothing():
         take_step(model, build_optimizer(model, config), turns, Accelerator(cpu=True), config, step=3)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_control_run_says_so_and_its_codes_go_to_another_pair(tmp_path):
+    config = tiny_config(small_store(tmp_path / "store"), tmp_path / "run", num_steps=2, shuffle_pairs=True)
+    train(config)
+    assert open_run(tmp_path / "run").record["config"]["shuffle_pairs"] is True
+    model, tokens = started_model().eval(), action_tokens(5)
+    right, wrong = model(tokens), model(tokens, shuffle_pairs=True)
+    assert torch.equal(right.code_index, wrong.code_index)
+    told = right.code_index.roll(1, 0)  # pair 1 is told the codes of pair 0
+    assert wrong.prediction_loss.item() == pytest.approx(model.prediction_error(tokens, told).mean().item())
+    assert wrong.prediction_loss.item() != right.prediction_loss.item()
+    assert wrong.motion_loss.item() != right.motion_loss.item()
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch_size"), [(1, 0), (4, 1), (7, 3)])
+def test_a_control_needs_a_second_pair_at_every_turn(tmp_path, batch_size, micro_batch_size):
+    options = OptimizationConfig(batch_size=batch_size, micro_batch_size=micro_batch_size)
+    with pytest.raises(ConfigError, match="at least two must go through the model at once"):
+        TrainConfig(optimization=options, shuffle_pairs=True)
+    TrainConfig(optimization=options)

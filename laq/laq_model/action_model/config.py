@@ -62,6 +62,8 @@ class ConcertoLAQConfig:
     """Places whose change is predicted: half are those that changed most, half are spread over the rest."""
     geometry_weight: float = 1.0
     """Weight of the geometry channels' error beside the network channels' error."""
+    motion_weight: float = 3.0
+    """Weight of the error about the scene's motion, which the codes alone must tell."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -75,8 +77,9 @@ class ConcertoLAQConfig:
             raise ConfigError(
                 f"quantizer must be one of {', '.join(get_args(Scheme))}, got {self.quantizer!r}"
             )
-        if self.geometry_weight < 0:
-            raise ConfigError(f"geometry_weight must not be negative, got {self.geometry_weight}")
+        for name in ("geometry_weight", "motion_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
     def channels(self) -> int:

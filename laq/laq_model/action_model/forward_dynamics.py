@@ -55,7 +55,7 @@ class ForwardDynamics(nn.Module):
 
     def _embed(self, places: Places, index: Tensor) -> Tensor:
         return self.embedding(
-            gather_places(places.feat[:, 0], index),
+            gather_places(places.current, index),
             places.is_occupied[:, 0].gather(1, index),
             gather_places(places.position, index),
         )

@@ -26,6 +26,8 @@ class InverseDynamics(nn.Module):
         self.spatial = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.spatial_depth))
         self.spatial_norm = nn.LayerNorm(config.dim, bias=False)  # a bias would cancel in the difference
         self.position = nn.Linear(POSITION_CHANNELS, config.dim)
+        # Where mass appeared, minus where it vanished: a mean over places is then already a shift.
+        self.moved_position = nn.Linear(1 + POSITION_CHANNELS, config.dim, bias=False)
         self.queries = nn.Parameter(torch.randn(config.code_seq_len, config.dim))
         self.temporal = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.temporal_depth))
         self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
@@ -40,7 +42,10 @@ class InverseDynamics(nn.Module):
             feat = gather_places(places.feat[:, frame], index)
             x = self.embedding(feat, places.is_occupied[:, frame].gather(1, index), position)
             frames.append(self._read_frame(x, is_chosen, angles))
-        change = frames[1] - frames[0] + self.position(position_code(position))
+        place = position_code(position)
+        moved = places.moved.gather(1, index)[..., None]
+        change = frames[1] - frames[0] + self.position(place)
+        change = change + self.moved_position(torch.cat([moved, moved * place], dim=-1))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
         x = torch.cat([self.queries.expand(len(change), -1, -1), change], dim=1)

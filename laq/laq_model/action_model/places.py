@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..batch_rows import uniform_rows
-from ..structures import GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
+from ..structures import GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, UNKNOWN, PairTokens
+from .motion import moved_mass
 
+SEEN_THROUGH_SIZE = 1e4  # above any mean square of standardised channels
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
 
 
@@ -20,14 +22,18 @@ class Places:
 
     Attributes:
         feat: standardised; zero where nothing is.
+        current: the current frame without a word about the future: no share of points seen through later.
         is_seen: by both frames.
-        change_size: mean square of the change of the raw geometry.
+        moved: mass that appeared (above 0) or vanished (below 0).
+        change_size: mean square of the change of the raw geometry; what was seen through is above all else.
     """
 
     feat: Float[Tensor, "pairs 2 tokens channels"]
+    current: Float[Tensor, "pairs tokens channels"]
     is_occupied: Bool[Tensor, "pairs 2 tokens"]
     position: Float[Tensor, "pairs tokens 3"]
     is_seen: Bool[Tensor, "pairs tokens"]
+    moved: Float[Tensor, "pairs tokens"]
     change_size: Float[Tensor, "pairs tokens"]
 
 
@@ -66,12 +72,18 @@ def compare_places(
     is_occupied = (pair.state == OCCUPIED) & pair.is_valid[:, None]
     feat = (pair.feat.float() - mean) / std * is_occupied[..., None]
     geometry = feat[..., -GEOMETRY_CHANNELS:]
+    mass = moved_mass(pair)
+    current = feat[:, 0].clone()
+    current[..., SEEN_THROUGH] = 0.0
     return Places(
         feat=feat,
+        current=current,
         is_occupied=is_occupied,
         position=pair.position.float(),
         is_seen=(pair.state != UNKNOWN).all(1) & pair.is_valid,
-        change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1),
+        moved=mass[:, 1] - mass[:, 0],
+        change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1)
+        + SEEN_THROUGH_SIZE * feat[..., SEEN_THROUGH].amax(1),
     )
 
 

@@ -25,7 +25,7 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 FORMAT = 1
 # Format → the settings that it brought, with the values that stand for what models did before.
 NEW_SETTINGS: dict[int, dict[str, Any]] = {
-    1: {},  # the first with a number; the files before it hold the same settings
+    1: {"motion_weight": 0.0},  # the first with a number; models before it were told nothing of motion
 }
 
 

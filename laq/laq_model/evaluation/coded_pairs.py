@@ -13,7 +13,7 @@ from ..action_model.places import CHANGED_QUERY_SHARE, choose_task, compare_plac
 from ..concerto_laq import ConcertoLAQ
 from ..feature_store import PairName
 from ..metrics.prediction import masked_mean_per_pair
-from ..structures import GEOMETRY_CHANNELS, PairTokens
+from ..structures import GEOMETRY_CHANNELS, SEEN_THROUGH, PairTokens
 
 # Which part of the prediction an error is of: every place that evaluation asks for; of these the places that
 # changed most, and the others; the network's channels alone, and those of the raw geometry.
@@ -79,7 +79,7 @@ def untrained_coder(model: ConcertoLAQ, *, seed: int) -> Coder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = ConcertoLAQ(model.config)
-    fresh.set_feature_statistics(model.feature_mean.cpu(), model.feature_std.cpu())
+    fresh.set_feature_statistics(model.feature_mean.cpu(), model.feature_std.cpu(), model.motion_size.cpu())
     return Coder(fresh.to(model.feature_mean.device).eval())
 
 
@@ -120,8 +120,10 @@ def _code_batch(tokens: PairTokens, coder: Coder) -> CodedPairs:
 
 def standing_still(tokens: PairTokens, count: int) -> PairTokens:
     """The current frame of the first pairs with itself: nothing moves, and nothing seems to."""
+    feat = tokens.feat[:count, :1].repeat(1, 2, 1, 1)
+    feat[..., SEEN_THROUGH] = 0.0  # by the true future
     return PairTokens(
-        feat=tokens.feat[:count, :1].expand(-1, 2, -1, -1),
+        feat=feat,
         state=tokens.state[:count, :1].expand(-1, 2, -1),
         position=tokens.position[:count],
         is_valid=tokens.is_valid[:count],

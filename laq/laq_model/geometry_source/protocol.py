@@ -39,6 +39,7 @@ class SourceSettings:
         weights: a weights file of the user's, or empty.
         dtype: type of the large matrices: ``auto``, ``float32`` or ``bfloat16``.
         is_compiled: whether to compile the network.
+        is_aligned: whether to refine predicted views so that what stands still lies in one place.
         context: ``clip`` if the views of a scene share world and scale, ``frame`` if each is alone.
         resolution_px: longer side of what the network sees; 0 leaves the frames as they are.
         max_frames_per_batch: frames that a network takes at a time; 0 is as many as suit the device.
@@ -49,6 +50,7 @@ class SourceSettings:
     weights: str = ""
     dtype: str = "auto"
     is_compiled: bool = False
+    is_aligned: bool = False
     context: GeometryContext = "clip"
     resolution_px: int = 0
     max_frames_per_batch: int = 0

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..geometry.alignment import align_views_to_first
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..published_weights import find_vggt_weights, licence_of
 from ..structures import DepthAndCameras
@@ -36,6 +37,7 @@ class VGGTSource(nn.Module):
         network: VGGT,
         *,
         context: GeometryContext = "clip",
+        is_aligned: bool = False,
         resolution_px: int = 0,
         max_frames_per_batch: int = 0,
     ):
@@ -48,6 +50,7 @@ class VGGTSource(nn.Module):
             )
         self.network = network
         self.context = context
+        self.is_aligned = is_aligned
         self.resolution_px = resolution_px
         self.max_frames_per_batch = max_frames_per_batch
 
@@ -71,7 +74,7 @@ class VGGTSource(nn.Module):
         cam_from_world, intrinsics = decode_pose_encoding(out.pose_enc.float(), height=height, width=width)
         # OpenCV's y points down: a level first camera has its up along -y.
         up = torch.tensor([0.0, -1.0, 0.0], device=frames.device).expand(frames.shape[0], 3)
-        return DepthAndCameras(
+        predicted = DepthAndCameras(
             depth=out.depth.float(),
             confidence=out.depth_conf.float(),
             intrinsics=intrinsics,
@@ -79,6 +82,7 @@ class VGGTSource(nn.Module):
             world_up=up,
             is_metric=False,
         )
+        return align_views_to_first(frames, predicted) if self.is_aligned else predicted
 
     def _predict_alone(self, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
         """Each frame as a scene, in units of its mean depth."""
@@ -147,6 +151,7 @@ def build_vggt_source(settings: SourceSettings) -> VGGTSource:
     return VGGTSource(
         network,
         context=settings.context,
+        is_aligned=settings.is_aligned,
         resolution_px=settings.resolution_px,
         max_frames_per_batch=settings.max_frames_per_batch,
     )

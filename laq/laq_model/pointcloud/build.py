@@ -20,6 +20,7 @@ def build_point_cloud(
     *,
     color: Float[Tensor, "scenes views height width 3"],
     normal: Float[Tensor, "scenes views height width 3"],
+    is_seen_through: Bool[Tensor, "scenes views height width"],
     is_kept: Bool[Tensor, "scenes views height width"],
     half_extent_m: float,
     voxel_size_m: float,
@@ -36,6 +37,7 @@ def build_point_cloud(
         point_map_m: in the scene's levelled world.
         color: RGB in [0, 1].
         normal: unit vectors or zero.
+        is_seen_through: by another view.
         is_kept: pixels that may become points.
         half_extent_m: the box is [−half, half) along each axis.
         voxel_size_m: side of a voxel.
@@ -71,6 +73,7 @@ def build_point_cloud(
         coord_m=coord[rows],
         color=rearrange(color, "b s h w c -> (b s h w) c")[rows],
         normal=rearrange(normal, "b s h w c -> (b s h w) c")[rows],
+        is_seen_through=is_seen_through.flatten()[rows],
         pixel_index=rows % (height * width),
         offset=offset_from_counts(count_rows(batch, num_groups=num_clouds)),
     )

@@ -93,14 +93,15 @@ def mean_tokens(
     centre_m: Float[Tensor, "scenes cells 3"],
     is_valid: Bool[Tensor, "scenes cells"],
 ) -> CellTokens:
-    """Mean features and raw geometry (occupancy, place, normal, colour) of the points of each view and cell.
+    """Mean features and raw geometry (as ``GEOMETRY_CHANNELS`` lists it) of the points of each view and cell.
 
     Occupancy is log(1 + count) / log(1 + full_count), at most 1. Sums run in row order, in float32.
     """
     num_cells = centre_m.shape[1]
     group = batch_index(cloud.offset, len(feat)) * num_cells + cell_index
     num_groups = len(cloud.offset) * num_cells
-    values = torch.cat([feat.float(), place_in_cell, cloud.normal, cloud.color], dim=-1)
+    seen_through = cloud.is_seen_through.float()[:, None]
+    values = torch.cat([feat.float(), seen_through, place_in_cell, cloud.normal, cloud.color], dim=-1)
     count = count_rows(group, num_groups=num_groups)
     mean = sum_by_group(values, group, num_groups=num_groups) / count.clamp(min=1)[:, None]
     # A table, because log may round differently at the end of a long tensor and in its middle.
@@ -108,7 +109,7 @@ def mean_tokens(
         1 + full_count
     )
     occupancy = levels.to(mean.dtype)[count.clamp(max=full_count), None]
-    tokens = torch.cat([mean[:, :-9], occupancy, mean[:, -9:]], dim=-1)
+    tokens = torch.cat([mean[:, : feat.shape[1]], occupancy, mean[:, feat.shape[1] :]], dim=-1)
     return CellTokens(
         feat=tokens.view(len(centre_m), views, num_cells, tokens.shape[1]),
         is_occupied=(count > 0).view(len(centre_m), views, num_cells),

@@ -1,4 +1,4 @@
-"""Which places of a pair the action model reads: those that changed most, and a fair sample of the rest.
+"""Which places of a pair the action model reads: what moved, free places beside it, and a sample of the rest.
 
 Only places that both frames see can testify to motion; what merely comes into or goes out of view is none.
 """
@@ -11,13 +11,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import ConfigError, GeometryError
-from ..structures import GEOMETRY_CHANNELS, OCCUPIED, UNKNOWN, PairTokens
+from ..structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, UNKNOWN, PairTokens
 from .cell_hash import cell_hash
 from .cell_pooling import CellTokens
 
-_STATE_CHANGE_SCORE = 1 << 40  # above any difference of geometry channels
 _SCORE_STEPS = 1 << 20  # a score is a whole number of such steps: sums are exact, so ties are ties everywhere
-_CLASS = 1 << 61  # above any hash
+_MOVED_BITS = 26  # a share of points seen through counts above any difference of geometry channels
+_CLASS = 1 << 60  # above any hash
 _PLACE_STEPS = 1 << 17  # resolution at which a place is hashed
 
 
@@ -32,9 +32,9 @@ def select_tokens(
     """Exactly ``max_tokens`` places of each pair, padding included; the same for the same pair in any batch.
 
     In this order: places seen in both frames that changed, most first, up to ``changed_share`` of the
-    budget (a change of state before any difference of geometry channels; ties by cell order); places
-    occupied in the current frame, spread evenly by a fixed shuffle of the cells; other valid places,
-    likewise.
+    budget (by the share of points that the other frame sees through, then by the difference of the
+    geometry channels; ties by cell order); places free in both frames; places occupied in the current frame,
+    spread evenly by a fixed shuffle of the cells; other valid places, likewise.
 
     Args:
         cells: of two views, current first.
@@ -84,7 +84,9 @@ def _priority(
     place = (cells.centre_m.double() / half_extent_m + 2) / 4 * _PLACE_STEPS
     shuffled = cell_hash(place.round().long())
     is_current = cells.is_valid & (state[:, 0] == OCCUPIED)
-    rest = torch.where(is_current, 1, torch.where(cells.is_valid, 2, 3)) * _CLASS
+    is_free = cells.is_valid & (state == FREE).all(dim=1)
+    rest = torch.where(is_current, 2, torch.where(cells.is_valid, 3, 4))
+    rest = torch.where(is_free, 1, rest) * _CLASS
     return torch.where(is_changed, rank, rest + shuffled)
 
 
@@ -92,6 +94,7 @@ def _change_score(cells: CellTokens, state: Int[Tensor, "scenes 2 cells"]) -> In
     """Zero where nothing changed, or a frame does not see the place."""
     current, future = cells.feat[..., -GEOMETRY_CHANNELS:].double().unbind(1)
     difference = ((future - current).abs() * _SCORE_STEPS).round().long().sum(dim=-1)
-    score = difference + (state[:, 0] != state[:, 1]) * _STATE_CHANGE_SCORE
+    moved = (cells.feat[..., SEEN_THROUGH].amax(dim=1).double() * _SCORE_STEPS).round().long()
+    score = difference + (moved << _MOVED_BITS)
     is_seen: Bool[Tensor, "scenes cells"] = cells.is_valid & (state != UNKNOWN).all(dim=1)
     return torch.where(is_seen, score, 0)

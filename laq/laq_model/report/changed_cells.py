@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..concerto_wrapper import EncoderConfig, SceneObservation
 from ..errors import GeometryError
-from ..geometry.visibility import cell_state
 from ..pointcloud.batching import batch_index
 from ..pointcloud.cell_pooling import pool_cells
+from ..pointcloud.place_states import place_states
 from ..pointcloud.voxelize import cells_of
 from ..structures import FREE, OCCUPIED, UNKNOWN
 
@@ -67,14 +67,7 @@ def find_changed_cells(scene: SceneObservation, config: EncoderConfig) -> Change
         cell_size_m=config.cell_size_m,
         half_extent_m=config.half_extent_m,
     )
-    state = cell_state(
-        cells.centre_m,
-        is_occupied=cells.is_occupied,
-        depth=scene.geometry.depth,
-        intrinsics=scene.geometry.intrinsics,
-        cam_from_world=scene.geometry.cam_from_world,
-        margin=config.cell_size_m,
-    )[0]
+    state = place_states(cells)[0]
     current_color, future_color = cells.feat[0, :, :, -3:]
     kind = _kind_of_cell(state, (future_color - current_color).abs().amax(dim=-1))
 

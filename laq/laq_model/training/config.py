@@ -89,7 +89,7 @@ class TrainConfig:
     resume: bool = False
     """Continue the run in output_dir from its last checkpoint."""
     shuffle_pairs: bool = False
-    """Train a control that must learn nothing: each pair's future is another pair's (see evaluate)."""
+    """Train a control whose codes can tell nothing: each pair is predicted from another one's."""
     device: Literal["", "cpu", "cuda"] = ""
     """cpu or cuda; empty: the best there is."""
     data: VideoDataConfig = field(default_factory=VideoDataConfig)
@@ -97,6 +97,16 @@ class TrainConfig:
     model: ConcertoLAQConfig = field(default_factory=ConcertoLAQConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        options = self.optimization
+        at_once = options.micro_batch_size or options.batch_size
+        if self.shuffle_pairs and 1 in (at_once, options.batch_size % at_once):
+            raise ConfigError(
+                "shuffle_pairs gives each pair the codes of another one of its batch, so at least two must "
+                f"go through the model at once; got batch_size {options.batch_size}"
+                + (f" in turns of {options.micro_batch_size}" if options.micro_batch_size else "")
+            )
 
 
 # What may differ between the two commands of an interrupted and resumed run. Where data and weights lie may

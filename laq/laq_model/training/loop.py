@@ -31,7 +31,6 @@ from .optimizer import build_optimizer
 from .pair_source import PairSource, picks_of_step
 from .processes import build_accelerator
 from .run_log import RunLog
-from .shuffled_pairs import ShuffledPairs
 from .step import rows_of_process, take_step
 
 
@@ -87,8 +86,6 @@ def train(config: TrainConfig) -> TrainResult:
         source, feature_channels = build_source(
             config, accelerator.device, is_talking=accelerator.is_main_process
         )
-        if config.shuffle_pairs:
-            source = ShuffledPairs(source, seed=config.optimization.seed)
         torch.manual_seed(config.optimization.seed)
         model = ConcertoLAQ(replace(config.model, feature_channels=feature_channels))
         model.to(accelerator.device)
@@ -121,6 +118,7 @@ def run_steps(run: _Run, log: RunLog, *, first_step: int) -> TrainResult:
                 run.accelerator,
                 config.optimization,
                 step=step,
+                shuffle_pairs=config.shuffle_pairs,
                 is_asked_to_stop=interruption.is_asked,
             )
             done = step + 1
@@ -250,7 +248,7 @@ def measure_statistics(model: ConcertoLAQ, source: PairSource, config: TrainConf
     starts = tqdm(range(0, wanted, size), desc="statistics", leave=False)
     batches = (source.tokens(source.load_train(picks[start : start + size])) for start in starts)
     try:
-        mean, std = feature_statistics(batches)
+        statistics = feature_statistics(batches)
     except ValueError as error:
         raise DatasetError(f"the training pairs cannot be used: {error}") from error
-    model.set_feature_statistics(mean, std)
+    model.set_feature_statistics(*statistics)

@@ -46,6 +46,7 @@ def take_step(
     config: OptimizationConfig,
     *,
     step: int,
+    shuffle_pairs: bool = False,
     is_asked_to_stop: bool = False,
 ) -> tuple[dict[str, float], bool]:
     """Update the weights; gives what is worth a curve, over all processes, and whether any was asked to stop.
@@ -70,7 +71,12 @@ def take_step(
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
             try:
                 with accelerator.autocast():
-                    out = model(pairs, generator=generator, progress=step / config.num_steps)
+                    out = model(
+                        pairs,
+                        generator=generator,
+                        progress=step / config.num_steps,
+                        shuffle_pairs=shuffle_pairs,
+                    )
             except ValueError as error:  # tokens that are not finite
                 raise RunError(f"step {step + 1} cannot be taken: {error}") from error
             share = rows.count / config.batch_size
@@ -93,7 +99,8 @@ def take_step(
 def objective(out: LAQOutput, pairs: PairTokens) -> torch.Tensor:
     """The loss as a mean over all pairs; ``out.loss`` leaves out those that see no place twice."""
     share = num_seeing(pairs) / len(pairs.feat)
-    return out.loss + (share - 1) * out.prediction_loss
+    of_codebook = sum(out.loss_terms.values())
+    return share * (out.loss - of_codebook) + of_codebook
 
 
 def num_seeing(pairs: PairTokens) -> int:

@@ -1,0 +1,61 @@
+"""Where the matter of a scene went, in seven numbers that no flicker of single places can hide.
+
+A code must first of all say how things moved. Single places are poor witnesses: what a network says of them
+changes with every view. Sums over all that was seen through say it plainly, so they are a target beside the
+places' own change (a peer's ablation found the same of 3D displacement beside features).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..structures import OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTokens
+
+MOTION_CHANNELS = 7
+_FEW = 2.0  # places: below about this many, motion counts as small, not as uncertain
+_HIDDEN = 128
+
+
+def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
+    """What of each place the other frame sees through: gone later, in frame 0; not yet there, in frame 1."""
+    is_seen = (pair.state != UNKNOWN).all(1) & pair.is_valid
+    occupancy, seen_through = pair.feat[..., OCCUPANCY], pair.feat[..., SEEN_THROUGH]
+    return occupancy.float() * seen_through.float() * is_seen[:, None]
+
+
+def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
+    """How the moved mass shifted: its first moment about the box's centre (3) and about its own centre (3),
+    later minus earlier, and its growth (1); each per mass that moved, in half sides of the box.
+
+    A rigid thing that moves by less than its own size vanishes behind itself and appears before itself: the
+    moment about its own centre points along the motion. Exactly zero for a frame paired with itself.
+    """
+    mass = moved_mass(pair)
+    total = mass.sum(-1)
+    moment = torch.einsum("pft,ptc->pfc", mass, pair.position.float())
+    both = total.sum(1, keepdim=True)
+    centre = moment.sum(1) / both.clamp(min=1e-6)
+    growth = total[:, 1:] - total[:, :1]
+    shift = moment[:, 1] - moment[:, 0]
+    return torch.cat([shift, shift - centre * growth, growth], dim=-1) / (both + _FEW)
+
+
+class MotionHead(nn.Module):
+    """The codes' vectors alone → the scene's motion, in the training set's deviations.
+
+    It sees no frame, so the codes must name the motion in the same words whatever the scene and the camera.
+    """
+
+    def __init__(self, *, code_seq_len: int, quantizer_dim: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(code_seq_len * quantizer_dim, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, MOTION_CHANNELS)
+        )
+
+    def forward(
+        self, vectors: Float[Tensor, "pairs code_seq_len quantizer_dim"]
+    ) -> Float[Tensor, "pairs motion_channels"]:
+        """Pair by pair."""
+        return self.layers(vectors.flatten(1))

@@ -1,0 +1,69 @@
+"""The scene's motion as a target: what vanished and appeared, added up by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch.testing import assert_close
+
+from laq_model.action_model.motion import moved_mass, scene_motion
+from laq_model.action_model.places import compare_places
+from laq_model.structures import (
+    FREE,
+    GEOMETRY_CHANNELS,
+    OCCUPANCY,
+    OCCUPIED,
+    SEEN_THROUGH,
+    UNKNOWN,
+    PairTokens,
+)
+
+
+def line_of_cells(before: list[int], after: list[int], *, count: int = 6) -> PairTokens:
+    """Cells along x at 0, 0.1, 0.2, ...; the thing fills those of ``before``, then those of ``after``."""
+    state = torch.full((1, 2, count), FREE)
+    state[0, 0, before], state[0, 1, after] = OCCUPIED, OCCUPIED
+    feat = torch.zeros(1, 2, count, GEOMETRY_CHANNELS)
+    feat[..., OCCUPANCY] = (state == OCCUPIED).float()
+    feat[..., SEEN_THROUGH] = ((state == OCCUPIED) & (state.flip(1) == FREE)).float()
+    position = torch.zeros(1, count, 3)
+    position[..., 0] = torch.arange(count) * 0.1
+    return PairTokens(feat, state, position, torch.ones(1, count, dtype=torch.bool))
+
+
+def test_convention_shift_shift_about_its_centre_and_growth():
+    # Cell 1 vanished, cell 3 appeared: 0.3 − 0.1 over a mass of 2, and 2 more for doubt.
+    motion = scene_motion(line_of_cells([1, 2], [2, 3]))[0]
+    assert_close(motion, torch.tensor([0.2, 0, 0, 0.2, 0, 0, 0]) / 4)
+
+
+def test_growth_moves_the_moment_but_not_about_its_own_centre():
+    motion = scene_motion(line_of_cells([], [2, 4]))[0]
+    assert_close(motion, torch.tensor([0.6, 0, 0, 0.0, 0, 0, 2.0]) / 4)
+
+
+def test_time_reversed_is_the_opposite_motion():
+    pair = line_of_cells([0, 1, 2], [3])
+    back = dataclasses.replace(pair, feat=pair.feat.flip(1), state=pair.state.flip(1))
+    assert_close(scene_motion(back), -scene_motion(pair))
+
+
+def test_a_frame_with_itself_has_exactly_no_motion():
+    assert scene_motion(line_of_cells([1, 2], [1, 2])).eq(0).all()
+
+
+def test_what_one_frame_does_not_see_is_no_motion():
+    pair = line_of_cells([1], [3])
+    pair.state[0, 0, 3] = UNKNOWN
+    assert moved_mass(pair)[0].tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+
+
+def test_the_predictor_s_frame_keeps_no_word_of_the_future():
+    pair = line_of_cells([1, 2], [2, 3])
+    stays = line_of_cells([1, 2], [1, 2])
+    zeros, ones = torch.zeros(GEOMETRY_CHANNELS), torch.ones(GEOMETRY_CHANNELS)
+    places = compare_places(pair, zeros, ones)
+    assert torch.equal(places.current, compare_places(stays, zeros, ones).current)
+    assert not torch.equal(places.feat[:, 0], places.current)
+    assert places.moved[0].tolist() == [0, -1, 0, 1, 0, 0]
