@@ -115,7 +115,7 @@ def steps_of(run: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--channels", type=int, default=282)
+    parser.add_argument("--channels", type=int, default=283)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--micro_batch_size", type=int, default=8)
