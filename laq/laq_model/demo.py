@@ -36,9 +36,9 @@ CONTROLS = {
 PROBE = "probe.linear.ee_displacement.r2_mean"
 LIMITS = (
     "The networks of this demo are small ones that ship with the package, trained on rendered scenes of a "
-    "robot arm at a table. They read depth from a picture fairly well, but not how far a hand moves along the "
-    "line of sight, and their cameras are rough and refined afterwards; the published networks are made for "
-    "real footage. And 24 episodes are few: more data, better tokens."
+    "robot arm at a table. They read depth from a picture fairly well, but not how far a hand moves along "
+    "the line of sight, and their cameras are rough and refined afterwards; the published networks are made "
+    "for real footage. And 24 episodes are few: more data, better tokens."
 )
 
 
