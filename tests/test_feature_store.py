@@ -1,5 +1,6 @@
 """The feature store: what comes out is what went in, and nothing half or foreign is ever read."""
 
+import gc
 import json
 import os
 import shutil
@@ -387,3 +388,15 @@ class TestVerify:
         assert verify_store(tmp_path).problems == (
             ("000000", "foreign: it holds other videos than the plan says"),
         )
+
+
+def test_a_store_that_is_not_used_any_more_leaves_no_file_open(tmp_path):
+    store = FeatureStore(write_store(tmp_path / "store"))
+    store.read([0, 5])
+    readers = list(store._open.values())
+    del store
+    gc.collect()
+    assert readers
+    for reader in readers:
+        with pytest.raises(ValueError, match="closed file"):
+            reader.read(0, features=np.empty((2, 12, 17), np.float16), places=np.empty(1, np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ class FeatureStore:
         self._shard_of = np.repeat(np.arange(len(self._sizes)), self._sizes)
         self._pair_in_shard = np.concatenate([np.arange(size) for size in self._sizes])
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
+        weakref.finalize(self, _close_all, self._open)  # a store has no end of its own: it ends unused
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,3 +138,8 @@ class FeatureStore:
         reader = ShardReader(folder, self._shape, num_pairs=self._sizes[number])
         self._open[number] = reader
         return reader
+
+
+def _close_all(readers: OrderedDict[int, ShardReader]) -> None:
+    while readers:
+        readers.popitem()[1].close()
