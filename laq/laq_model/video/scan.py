@@ -3,7 +3,7 @@
 A container's own count and duration can be wrong, and a damaged packet counts like a sound one. So every
 frame is decoded (not converted: that is the dearer part). Then seeking is tried at keyframes all along the
 video; only those that give the same pictures are kept. What no decoder notices, a scan cannot know either:
-VP8 and VP9 make some picture of any bytes inside a frame.
+VP8, VP9 and, about every second time, H.264 make some picture of any bytes inside a frame.
 """
 
 from __future__ import annotations
