@@ -8,19 +8,16 @@ import pytest
 import torch
 from recorded_folder import pair
 
-from fake_encoder import FakeEncoder, fake_config
-from laq_model import precompute as precompute_module
+from encoded_videos import store_and_run
+from fake_encoder import FakeEncoder
 from laq_model import trained_run
 from laq_model.errors import RunError
 from laq_model.evaluation import token_batches
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
 from laq_model.evaluation.small_frames import SIDE_PX, small_frames
 from laq_model.metrics import probes
-from laq_model.precompute import PrecomputeConfig, precompute
-from laq_model.training.loop import train
 from laq_model.video.config import VideoDataConfig
 from laq_model.video.index import build_index
-from tiny_training import tiny_config
 from written_videos import write_video
 
 DATA = VideoDataConfig(frame_size=112, frame_offset=5, num_workers=2, held_out_fraction=0.4)
@@ -41,12 +38,7 @@ def made(tmp_path_factory):
         ]
     pq.write_table(pa.Table.from_pylist(rows), root / "videos" / "actions.parquet")
     data = replace(DATA, data_dir=str(root / "videos"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precompute_module, "build_encoder", lambda config, device: FakeEncoder())
-        precompute(
-            PrecomputeConfig(output_dir=root / "store", device="cpu", data=data, encoder=fake_config())
-        )
-    train(tiny_config(root / "store", root / "run", data=data, encoder=fake_config(), num_steps=4))
+    store_and_run(root, data, num_steps=4)
     return root
 
 

@@ -11,16 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fake_encoder import FakeEncoder, fake_config
-from laq_model import precompute as precompute_module
+from encoded_videos import store_and_run
+from fake_encoder import FakeEncoder
 from laq_model.errors import ConfigError, DatasetError, RunError
 from laq_model.labelling import lerobot_copy, token_source
 from laq_model.labelling.config import LabelConfig
 from laq_model.labelling.label import label
-from laq_model.precompute import PrecomputeConfig, precompute
-from laq_model.training.loop import train
 from laq_model.video.config import VideoDataConfig
-from tiny_training import MODEL, start_python, tiny_config
+from tiny_training import MODEL, start_python
 from written_lerobot import LENGTHS, TOP, WRIST, edit_json, read_frames_table, write_lerobot
 
 OFFSET = 3
@@ -38,12 +36,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("made")
     write_lerobot(root / "dataset")
     data = replace(DATA, data_dir=str(root / "dataset"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precompute_module, "build_encoder", lambda config, device: FakeEncoder())
-        precompute(
-            PrecomputeConfig(output_dir=root / "store", device="cpu", data=data, encoder=fake_config())
-        )
-    train(tiny_config(root / "store", root / "run", data=data, encoder=fake_config(), num_steps=6))
+    store_and_run(root, data, num_steps=6)
     return root
 
 

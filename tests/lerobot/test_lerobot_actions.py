@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fake_encoder import FakeEncoder, fake_config
-from laq_model import precompute as precompute_module
+from encoded_videos import store_and_run
+from fake_encoder import FakeEncoder
 from laq_model.errors import DatasetError
 from laq_model.evaluation import token_batches
 from laq_model.evaluation.actions import true_actions
@@ -18,10 +18,7 @@ from laq_model.feature_store import PairName
 from laq_model.lerobot.columns import dimension_names, numbers_of, read_columns
 from laq_model.lerobot.dataset import open_lerobot
 from laq_model.metrics import probes
-from laq_model.precompute import PrecomputeConfig, precompute
-from laq_model.training.loop import train
 from laq_model.video.config import VideoDataConfig
-from tiny_training import tiny_config
 from written_lerobot import LENGTHS, TOP, edit_json, read_frames_table
 
 
@@ -155,12 +152,7 @@ def made(written, tmp_path_factory):
     data = VideoDataConfig(
         data_dir=str(written), camera="top", frame_size=112, frame_offset=3, held_out_fraction=0.3
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precompute_module, "build_encoder", lambda config, device: FakeEncoder())
-        precompute(
-            PrecomputeConfig(output_dir=root / "store", device="cpu", data=data, encoder=fake_config())
-        )
-    train(tiny_config(root / "store", root / "run", data=data, encoder=fake_config(), num_steps=4))
+    store_and_run(root, data, num_steps=4)
     return root
 
 

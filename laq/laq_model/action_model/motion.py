@@ -8,7 +8,7 @@ places' own change (a peer's ablation found the same of 3D displacement beside f
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..structures import OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTokens
@@ -18,11 +18,15 @@ _FEW = 2.0  # places: below about this many, motion counts as small, not as unce
 _HIDDEN = 128
 
 
+def seen_by_both(pair: PairTokens) -> Bool[Tensor, "pairs tokens"]:
+    """Places of which both frames say something; only these can testify."""
+    return (pair.state != UNKNOWN).all(1) & pair.is_valid
+
+
 def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
     """What of each place the other frame sees through: gone later, in frame 0; not yet there, in frame 1."""
-    is_seen = (pair.state != UNKNOWN).all(1) & pair.is_valid
     occupancy, seen_through = pair.feat[..., OCCUPANCY], pair.feat[..., SEEN_THROUGH]
-    return occupancy.float() * seen_through.float() * is_seen[:, None]
+    return occupancy.float() * seen_through.float() * seen_by_both(pair)[:, None]
 
 
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..batch_rows import uniform_rows
-from ..structures import GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, UNKNOWN, PairTokens
-from .motion import moved_mass
+from ..structures import GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, PairTokens
+from .motion import moved_mass, seen_by_both
 
 SEEN_THROUGH_SIZE = 1e4  # above any mean square of standardised channels
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
@@ -80,7 +80,7 @@ def compare_places(
         current=current,
         is_occupied=is_occupied,
         position=pair.position.float(),
-        is_seen=(pair.state != UNKNOWN).all(1) & pair.is_valid,
+        is_seen=seen_by_both(pair),
         moved=mass[:, 1] - mass[:, 0],
         change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1)
         + SEEN_THROUGH_SIZE * feat[..., SEEN_THROUGH].amax(1),

@@ -57,14 +57,13 @@ def pool_cells(
     num_points, per_axis = len(cloud.coord_m), math.ceil(2 * half_extent_m / cell_size_m)
     cloud_index = batch_index(cloud.offset, num_points)
     cell = cells_of(cloud.coord_m, voxel_size=cell_size_m, origin=-half_extent_m).clamp(0, per_axis - 1)
-    x, y, z = cell.unbind(-1)
-    key = ((cloud_index // views * per_axis + x) * per_axis + y) * per_axis + z
+    key = cloud_index // views * per_axis**3 + cell_number(cell, per_axis)
     place, place_of_point = torch.unique(key, return_inverse=True)
     scene_of_place = place // per_axis**3
     slot_of_place = rank_in_group(scene_of_place, num_groups=scenes)
     num_places = count_rows(scene_of_place, num_groups=scenes)
     num_cells = int(num_places.max()) if scenes else 0
-    centre = -half_extent_m + (_unravel(place % per_axis**3, per_axis).double() + 0.5) * cell_size_m
+    centre = -half_extent_m + (cell_at(place % per_axis**3, per_axis).double() + 0.5) * cell_size_m
     centre_m = cloud.coord_m.new_zeros(scenes, num_cells, 3)
     centre_m[scene_of_place, slot_of_place] = centre.to(centre_m.dtype)
     offset_in_cells = ((cloud.coord_m.double() - centre[place_of_point]) / cell_size_m).to(
@@ -118,5 +117,12 @@ def mean_tokens(
     )
 
 
-def _unravel(cell_id: Int[Tensor, " places"], per_axis: int) -> Int[Tensor, "places 3"]:
-    return torch.stack([cell_id // per_axis**2, cell_id // per_axis % per_axis, cell_id % per_axis], dim=-1)
+def cell_number(cell: Int[Tensor, "*batch 3"], per_axis: int) -> Int[Tensor, "*batch"]:
+    """Number of a cell of the box, by x, then y, then z."""
+    x, y, z = cell.unbind(-1)
+    return (x * per_axis + y) * per_axis + z
+
+
+def cell_at(number: Int[Tensor, " places"], per_axis: int) -> Int[Tensor, "places 3"]:
+    """The cell of that ``cell_number``."""
+    return torch.stack([number // per_axis**2, number // per_axis % per_axis, number % per_axis], dim=-1)

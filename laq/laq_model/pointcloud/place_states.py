@@ -18,7 +18,8 @@ from torch import Tensor
 from ..structures import FREE, OCCUPIED, SEEN_THROUGH, UNKNOWN
 from .batching import count_rows, rank_in_group
 from .cell_hash import cell_hash
-from .cell_pooling import CellTokens
+from .cell_pooling import CellTokens, cell_at, cell_number
+from .voxelize import cells_of
 
 SEEN_THROUGH_SHARE = 0.5  # of a place's points, from which the place counts as free
 REACH_CELLS = 3  # how far from what moved free places are taken: 15 cm of 5 cm cells
@@ -53,8 +54,8 @@ def with_free_places(
         half_extent_m: half the side of the box.
     """
     scenes, per_axis = len(cells.centre_m), math.ceil(2 * half_extent_m / cell_size_m)
-    cell = ((cells.centre_m.double() + half_extent_m) / cell_size_m).floor().long().clamp(0, per_axis - 1)
-    key = (cell[..., 0] * per_axis + cell[..., 1]) * per_axis + cell[..., 2]
+    cell = cells_of(cells.centre_m, voxel_size=cell_size_m, origin=-half_extent_m).clamp(0, per_axis - 1)
+    key = cell_number(cell, per_axis)
     is_moved = (cells.feat[..., SEEN_THROUGH] > 0).any(1) & cells.is_valid
     near = torch.zeros(scenes, per_axis**3, device=key.device)
     near.scatter_reduce_(1, key, is_moved.to(near.dtype), "amax")
@@ -67,9 +68,7 @@ def with_free_places(
     num_candidates = count_rows(scene, num_groups=scenes)
     width = int(num_candidates.max()) if scenes else 0
     grid = torch.zeros(scenes, width, 3, dtype=torch.long, device=key.device)
-    grid[scene, slot] = torch.stack(
-        [candidate // per_axis**2, candidate // per_axis % per_axis, candidate % per_axis], dim=-1
-    )
+    grid[scene, slot] = cell_at(candidate, per_axis)
     centre_m = (-half_extent_m + (grid.double() + 0.5) * cell_size_m).to(cells.centre_m.dtype)
     is_taken = (torch.arange(width, device=key.device) < num_candidates[:, None]) & is_free(centre_m)
     order = torch.where(is_taken, cell_hash(grid), torch.iinfo(torch.long).max)

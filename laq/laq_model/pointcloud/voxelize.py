@@ -53,8 +53,8 @@ class ConcertoInput:
 
 
 def cells_of(
-    coord: Float[Tensor, "points 3"], *, voxel_size: float, origin: Float[Tensor, " 3"] | float
-) -> Int[Tensor, "points 3"]:
+    coord: Float[Tensor, "*points 3"], *, voxel_size: float, origin: Float[Tensor, " 3"] | float
+) -> Int[Tensor, "*points 3"]:
     """The cell of each point: floor((coord − origin) / voxel_size), in float64."""
     return ((coord.double() - origin) / voxel_size).floor().long()
 

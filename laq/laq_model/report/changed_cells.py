@@ -15,7 +15,7 @@ from torch import Tensor
 from ..concerto_wrapper import EncoderConfig, SceneObservation
 from ..errors import GeometryError
 from ..pointcloud.batching import batch_index
-from ..pointcloud.cell_pooling import pool_cells
+from ..pointcloud.cell_pooling import cell_number, pool_cells
 from ..pointcloud.place_states import place_states
 from ..pointcloud.voxelize import cells_of
 from ..structures import FREE, OCCUPIED, UNKNOWN
@@ -103,5 +103,4 @@ def _kind_of_cell(state: Int[Tensor, "2 cells"], colour_change: Tensor) -> Int[T
 def _place(coord_m: Tensor, config: EncoderConfig, per_axis: int) -> Int[Tensor, " points"]:
     """A number for the cell of each point, by the same rule as ``pool_cells``."""
     cell = cells_of(coord_m, voxel_size=config.cell_size_m, origin=-config.half_extent_m)
-    x, y, z = cell.clamp(0, per_axis - 1).cpu().unbind(-1)
-    return (x * per_axis + y) * per_axis + z
+    return cell_number(cell.clamp(0, per_axis - 1).cpu(), per_axis)

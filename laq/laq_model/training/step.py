@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
+from ..action_model.motion import seen_by_both
 from ..batch_rows import step_generator
 from ..concerto_laq import LAQOutput
 from ..errors import RunError
-from ..structures import UNKNOWN, PairTokens
+from ..structures import PairTokens
 from .config import OptimizationConfig
 from .optimizer import learning_rate_at
 
@@ -105,4 +106,4 @@ def objective(out: LAQOutput, pairs: PairTokens) -> torch.Tensor:
 
 def num_seeing(pairs: PairTokens) -> int:
     """Pairs of which some place is seen by both frames."""
-    return int(((pairs.state != UNKNOWN).all(1) & pairs.is_valid).any(1).sum())
+    return int(seen_by_both(pairs).any(1).sum())
