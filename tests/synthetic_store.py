@@ -7,6 +7,7 @@ import torch
 
 from laq_model.feature_store import PairName, TokenShape, open_store_writer
 from laq_model.structures import (
+    DISPLACEMENT,
     FREE,
     GEOMETRY_CHANNELS,
     OCCUPANCY,
@@ -40,6 +41,7 @@ def action_tokens(num_pairs: int, *, num_tokens: int = 12, seed: int = 0) -> Pai
     position[:, -1] = 0
     feat = torch.stack([current, future], dim=1) * (state == OCCUPIED)[..., None]
     feat[..., OCCUPANCY] = feat[..., OCCUPANCY].abs().clamp(max=1)
+    feat[..., DISPLACEMENT] = 0.0
     feat[..., SEEN_THROUGH] = ((state == OCCUPIED) & (state.flip(1) == FREE)).float()
     return PairTokens(feat=feat.half().float(), state=state, position=position, is_valid=is_valid)
 

@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 from laq_model.action_model.motion import MOTION_CHANNELS, scene_motion
@@ -18,6 +19,8 @@ from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
 from laq_model.presets import with_preset
 from laq_model.structures import (
+    BOTH_FRAMES,
+    DISPLACEMENT,
     FREE,
     GEOMETRY_CHANNELS,
     OCCUPANCY,
@@ -68,6 +71,7 @@ def moving_box(num_pairs: int, *, seed: int = 0) -> tuple[PairTokens, torch.Tens
     feat[..., OCCUPANCY] = 1.0
     feat, state = feat.flatten(2, 4), state.flatten(2, 4)
     feat[..., SEEN_THROUGH] = (state.flip(1) == FREE).float()
+    feat[..., DISPLACEMENT] = 0.0  # not found: the places alone tell the motion
     axis = (torch.arange(GRID) + 0.5) / GRID * 2 - 1
     place = torch.stack(torch.meshgrid(axis, axis, torch.tensor([-0.5, 0.5]), indexing="ij"), dim=-1)
     tokens = PairTokens(
@@ -77,6 +81,15 @@ def moving_box(num_pairs: int, *, seed: int = 0) -> tuple[PairTokens, torch.Tens
         is_valid=torch.ones(num_pairs, feat.shape[2], dtype=torch.bool),
     )
     return tokens, displacement.float()
+
+
+def displaced_box(num_pairs: int) -> PairTokens:
+    """The box, where the displacement of what moved was found."""
+    tokens, displacement = moving_box(num_pairs)
+    feat = tokens.feat.clone()
+    is_moved = (feat[..., SEEN_THROUGH] > 0)[..., None]
+    feat[..., DISPLACEMENT] = is_moved * F.pad(0.1 * displacement, (0, 1))[:, None, None]
+    return dataclasses.replace(tokens, feat=feat)
 
 
 def rows(tokens: PairTokens, index: torch.Tensor) -> PairTokens:
@@ -150,7 +163,7 @@ def probe(
 
 @pytest.mark.parametrize("code_seq_len", [1, 2, 4, 16])
 def test_every_parameter_gets_a_gradient_at_any_length(code_seq_len: int):
-    tokens, _ = moving_box(16)
+    tokens = displaced_box(16)
     model = build(dataclasses.replace(SMALL, code_seq_len=code_seq_len))
     out = model(tokens, generator=seeded(1), hard_share=0.5)
     out.loss.backward()
@@ -165,7 +178,7 @@ def test_every_parameter_gets_a_gradient_at_any_length(code_seq_len: int):
 
 @pytest.mark.parametrize("scheme", ["fsq", "ema"])
 def test_every_parameter_gets_a_gradient_under_any_scheme(scheme: str):
-    tokens, _ = moving_box(32)
+    tokens = displaced_box(32)
     model = build(dataclasses.replace(SMALL, quantizer=scheme))
     model(tokens, generator=seeded(1)).loss.backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -184,7 +197,7 @@ def test_lapa_s_sizes_are_a_preset():
 @pytest.mark.parametrize("hard_share", [0.0, 1.0])
 def test_the_prediction_alone_trains_the_action_encoder(hard_share: float):
     model = build()
-    model(moving_box(16)[0], generator=seeded(1), hard_share=hard_share).prediction_loss.backward()
+    model(displaced_box(16), generator=seeded(1), hard_share=hard_share).prediction_loss.backward()
     idle = [
         name
         for name, value in model.inverse_dynamics.named_parameters()
@@ -370,6 +383,8 @@ def test_feature_statistics_are_those_of_occupied_places():
     tokens, _ = moving_box(12)
     feat = tokens.feat.clone()
     feat[..., 2] = 3.25 * (tokens.state == OCCUPIED)
+    is_moved = (feat[..., SEEN_THROUGH] > 0)[..., None]
+    feat[..., DISPLACEMENT] = is_moved * torch.tensor([0.3, -0.4, 0.0])
     tokens = dataclasses.replace(tokens, feat=feat)
     mean, std, motion_size = feature_statistics(
         [rows(tokens, torch.arange(5)), rows(tokens, torch.arange(5, 12))]
@@ -379,6 +394,8 @@ def test_feature_statistics_are_those_of_occupied_places():
     assert_close(std[:2], occupied[:, :2].std(0, correction=0), rtol=1e-5, atol=1e-6)
     assert (float(mean[2]), float(std[2])) == (3.25, 1.0)  # constant
     assert (float(mean[FEATURE_CHANNELS]), float(std[FEATURE_CHANNELS])) == (0.0, 1.0)  # occupancy
+    assert_close(mean[DISPLACEMENT], torch.zeros(3))
+    assert_close(std[DISPLACEMENT], torch.full((3,), math.sqrt(0.25 / 3)))  # of those that there are
     size = scene_motion(tokens).square().mean(0).sqrt()
     assert_close(motion_size[:2], size[:2], rtol=1e-5, atol=0.0)
     assert motion_size[2] == 1  # along z nothing ever moves
@@ -459,7 +476,7 @@ def test_predict_next_speaks_the_units_of_the_features():
     predicted = model.predict_next(tokens, model.encode(tokens).codes)
     is_occupied = tokens.state[:, 0] == OCCUPIED
     current = tokens.feat[:, 0].clone()
-    current[..., SEEN_THROUGH] = 0.0  # of the true future, which a prediction does not know
+    current[..., BOTH_FRAMES] = 0.0  # of the true future, which a prediction does not know
     assert_close(predicted[is_occupied], current[is_occupied], rtol=1e-4, atol=1e-5)
     assert_close(predicted[..., FEATURE_CHANNELS], is_occupied.float(), rtol=0, atol=1e-6)
 
@@ -502,7 +519,7 @@ def test_codes_of_another_length_are_refused():
 def test_tokens_of_another_encoder_are_refused():
     tokens, _ = moving_box(2)
     model = ConcertoLAQ(dataclasses.replace(SMALL, feature_channels=7))
-    with pytest.raises(ValueError, match=r"7 network channels and 11 of geometry, got 15 channels"):
+    with pytest.raises(ValueError, match=r"7 network channels and 14 of geometry, got 18 channels"):
         model.encode(tokens)
 
 
@@ -524,7 +541,7 @@ def test_settings_that_cannot_work_are_refused(change: dict, message: str):
 
 def test_statistics_are_checked():
     model = ConcertoLAQ(SMALL)
-    with pytest.raises(ValueError, match="statistics of 15 channels are needed, got 3"):
+    with pytest.raises(ValueError, match="statistics of 18 channels are needed, got 3"):
         model.set_feature_statistics(torch.zeros(3), torch.ones(3), torch.ones(MOTION_CHANNELS))
     with pytest.raises(ValueError, match="every std and motion size positive"):
         model.set_feature_statistics(

@@ -27,7 +27,7 @@ from laq_model.feature_store import (
 )
 from synthetic_store import SETTINGS, action_tokens, pair_names, tokens_of, write_store
 
-SHAPE = TokenShape(num_tokens=12, channels=17)
+SHAPE = TokenShape(num_tokens=12, channels=20)
 
 
 def writer(folder, videos=(("a.webm", 4),), *, settings=SETTINGS, shape=SHAPE, part="", shard_pairs=4):
@@ -81,7 +81,7 @@ def test_padding_beyond_the_store_is_left_out(tmp_path):
     assert torch.equal(FeatureStore(tmp_path).read([2]).feat[0].float(), tokens.feat[2, :, :12])
     more = action_tokens(4, num_tokens=14)  # the thirteenth is a place
     with (
-        pytest.raises(ValueError, match=r"holds 12 places of 17 channels, got \[14, 17\]"),
+        pytest.raises(ValueError, match=r"holds 12 places of 20 channels, got \[14, 20\]"),
         writer(tmp_path / "other") as store,
         store.shard(0) as shard,
     ):
@@ -207,7 +207,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from synthetic_store import *
-shape = TokenShape(num_tokens=12, channels=17)
+shape = TokenShape(num_tokens=12, channels=20)
 videos = [(f"v{{i:02d}}.webm", 4) for i in range(16)]
 with open_store_writer({folder!r}, settings=SETTINGS, shape=shape, videos=videos, shard_pairs=4) as writer:
     for number, spans in writer.missing():
@@ -282,7 +282,7 @@ def test_a_store_on_a_read_only_disk_is_read():
                 if os.geteuid() == 0:
                     os.setuid(65534)
                 assert not os.access(store, os.W_OK)
-                assert FeatureStore(store).read([0, 5]).feat.shape == (2, 2, 12, 17)
+                assert FeatureStore(store).read([0, 5]).feat.shape == (2, 2, 12, 20)
                 assert not verify_store(store).problems
                 status = 0
             finally:
@@ -399,4 +399,4 @@ def test_a_store_that_is_not_used_any_more_leaves_no_file_open(tmp_path):
     assert readers
     for reader in readers:
         with pytest.raises(ValueError, match="closed file"):
-            reader.read(0, features=np.empty((2, 12, 17), np.float16), places=np.empty(1, np.uint8))
+            reader.read(0, features=np.empty((2, 12, 20), np.float16), places=np.empty(1, np.uint8))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .action_model.config import ConcertoLAQConfig
 from .action_model.forward_dynamics import ForwardDynamics
 from .action_model.inverse_dynamics import InverseDynamics
-from .action_model.motion import MOTION_CHANNELS, MotionHead, scene_motion
+from .action_model.motion import MOTION_CHANNELS, MotionHead
 from .action_model.places import Places, Task, choose_task, compare_places, gather_places
 from .action_model.saved_model import load_saved_weights, read_config, save_model, saved_folder
 from .action_model.statistics import feature_statistics
@@ -194,7 +194,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
                 hard_error = self._prediction_error(places, task, self.quantizer.lookup(told_index))
         has_query = task.is_query.any(-1)
         prediction_loss = _mean_over(error, has_query)
-        motion_loss = _mean_over(self._motion_error(pair, vectors), has_query)
+        motion_loss = _mean_over(self._motion_error(places, vectors), has_query)
         loss = prediction_loss + self.config.motion_weight * motion_loss
         loss = torch.stack([loss, *quantized.loss_terms.values()]).sum()
         return LAQOutput(
@@ -299,7 +299,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         return self._copy_error(places, self._task(places, is_random=False))
 
     def _places(self, pair: PairTokens) -> Places:
-        return compare_places(pair, self.feature_mean, self.feature_std)
+        return compare_places(pair, self.feature_mean, self.feature_std, self.motion_size)
 
     def _latent(self, places: Places) -> Tensor:
         return self.latent_norm(self.inverse_dynamics(places).float())
@@ -323,9 +323,8 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         )
         return self._error(places, task, change.float())
 
-    def _motion_error(self, pair: PairTokens, vectors: Tensor) -> Float[Tensor, " pairs"]:
-        told = self.motion_head(vectors).float()
-        return (told - scene_motion(pair) / self.motion_size).square().mean(-1)
+    def _motion_error(self, places: Places, vectors: Tensor) -> Float[Tensor, " pairs"]:
+        return (self.motion_head(vectors).float() - places.motion).square().mean(-1)
 
     def _copy_error(self, places: Places, task: Task) -> Float[Tensor, " pairs"]:
         return self._error(places, task, torch.zeros((), device=places.feat.device))

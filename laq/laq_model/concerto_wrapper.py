@@ -31,6 +31,7 @@ from .geometry_source import (
 )
 from .pointcloud.build import build_point_cloud
 from .pointcloud.cell_pooling import CellTokens, pool_cells
+from .pointcloud.displacement import displacement_of_moved
 from .pointcloud.filtering import keep_points
 from .pointcloud.patch_pooling import pool_globally, pool_patches
 from .pointcloud.place_states import place_states, with_free_places
@@ -82,6 +83,11 @@ class EncoderConfig:
     """A point was seen through when another frame sees this much farther there, in (nominal) metres..."""
     seen_through_share: float = 0.03
     """... and this share of the depth: what depth may be wrong by."""
+    max_shift_m: float = 0.2
+    """How far a thing may have moved between two frames for its displacement to be searched, in (nominal)
+    metres. 0: not searched."""
+    moving_bodies: int = 2
+    """Things that move differently between two frames whose displacement is searched."""
     voxel_size_m: float = 0.02
     """Side of a PTv3 grid cell, in metres; 0.02 is what Concerto was trained on."""
     max_points: int = 8192
@@ -108,6 +114,7 @@ class EncoderConfig:
             "cell_size_m",
             "patch_size_px",
             "max_tokens",
+            "moving_bodies",
         )
         for name in positive:
             if getattr(self, name) <= 0:
@@ -120,7 +127,14 @@ class EncoderConfig:
             raise ConfigError(
                 f"radius_percentile must be above 0 and at most 100, got {self.radius_percentile}"
             )
-        for name in ("max_frames_per_batch", "vggt_resolution", "seen_through_m", "seen_through_share"):
+        not_negative = (
+            "max_frames_per_batch",
+            "vggt_resolution",
+            "seen_through_m",
+            "seen_through_share",
+            "max_shift_m",
+        )
+        for name in not_negative:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if ":" not in self.geometry and self.geometry not in source_names():
@@ -374,11 +388,23 @@ def observe_scenes(
         margin=config.seen_through_m,
         margin_share=config.seen_through_share,
     )
+    displacement_m = torch.zeros_like(point_map_m)
+    if views == 2 and config.max_shift_m > 0:
+        displacement_m = displacement_of_moved(
+            point_map_m,
+            color=color,
+            is_kept=is_kept,
+            is_seen_through=is_seen_through,
+            cell_m=config.voxel_size_m,
+            max_shift_m=config.max_shift_m,
+            num_bodies=config.moving_bodies,
+        )
     cloud, grid_coord = build_point_cloud(
         point_map_m,
         color=color,
         normal=normal,
         is_seen_through=is_seen_through,
+        displacement_m=displacement_m,
         is_kept=is_kept,
         half_extent_m=config.half_extent_m,
         voxel_size_m=config.voxel_size_m,

@@ -12,10 +12,13 @@ from torch import Tensor
 UNKNOWN, FREE, OCCUPIED = 0, 1, 2
 
 # Raw geometry that each token carries after its network features, in this order:
-# occupancy (1), share of its points that the other frame sees through (1), place in the cell (3, in cell
-# sizes, centre 0), normal (3), colour (3).
-GEOMETRY_CHANNELS = 11
-OCCUPANCY, SEEN_THROUGH = -11, -10
+# occupancy (1), share of its points that the other frame sees through (1), mean displacement of those whose
+# motion was found (3, metres, from frame 0 to frame 1), place in the cell (3, in cell sizes, centre 0),
+# normal (3), colour (3).
+GEOMETRY_CHANNELS = 14
+OCCUPANCY, SEEN_THROUGH = -14, -13
+DISPLACEMENT = slice(-12, -9)
+BOTH_FRAMES = slice(-13, -9)  # the channels of one frame that the other has a say in
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class PointCloud:
         color: RGB in [0, 1].
         normal: unit vectors toward the camera, zero where undefined.
         is_seen_through: by another view of the scene; so what stood there is there no more, or not yet.
+        displacement_m: of points that moved, from the first view of the scene to the second; zero elsewhere,
+            where it could not be told, and in scenes of other than two views.
         pixel_index: row * width + column of each point in its own view.
         offset: end row of each cloud.
     """
@@ -80,6 +85,7 @@ class PointCloud:
     color: Float[Tensor, "points 3"]
     normal: Float[Tensor, "points 3"]
     is_seen_through: Bool[Tensor, " points"]
+    displacement_m: Float[Tensor, "points 3"]
     pixel_index: Int[Tensor, " points"]
     offset: Int[Tensor, " clouds"]
 

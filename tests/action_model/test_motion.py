@@ -7,9 +7,10 @@ import dataclasses
 import torch
 from torch.testing import assert_close
 
-from laq_model.action_model.motion import moved_mass, scene_motion
+from laq_model.action_model.motion import MOTION_CHANNELS, moved_mass, scene_motion
 from laq_model.action_model.places import compare_places
 from laq_model.structures import (
+    DISPLACEMENT,
     FREE,
     GEOMETRY_CHANNELS,
     OCCUPANCY,
@@ -32,20 +33,35 @@ def line_of_cells(before: list[int], after: list[int], *, count: int = 6) -> Pai
     return PairTokens(feat, state, position, torch.ones(1, count, dtype=torch.bool))
 
 
-def test_convention_shift_shift_about_its_centre_and_growth():
-    # Cell 1 vanished, cell 3 appeared: 0.3 − 0.1 over a mass of 2, and 2 more for doubt.
-    motion = scene_motion(line_of_cells([1, 2], [2, 3]))[0]
-    assert_close(motion, torch.tensor([0.2, 0, 0, 0.2, 0, 0, 0]) / 4)
+def with_displacement(pair: PairTokens, *cells: tuple[int, int, float]) -> PairTokens:
+    """The pair with a displacement along x at (frame, cell)."""
+    feat = pair.feat.clone()
+    for frame, cell, metres in cells:
+        feat[0, frame, cell, DISPLACEMENT.start] = metres
+    return dataclasses.replace(pair, feat=feat)
 
 
-def test_growth_moves_the_moment_but_not_about_its_own_centre():
-    motion = scene_motion(line_of_cells([], [2, 4]))[0]
-    assert_close(motion, torch.tensor([0.6, 0, 0, 0.0, 0, 0, 2.0]) / 4)
+def test_convention_mean_displacement_of_the_moved_mass():
+    # Cell 1 vanished, cell 3 appeared: two places that went 0.2, and 0.1 more for doubt.
+    pair = with_displacement(line_of_cells([1, 2], [2, 3]), (0, 1, 0.2), (1, 3, 0.2))
+    assert_close(scene_motion(pair)[0], torch.tensor([0.4 / 2.1, 0, 0]))
+
+
+def test_places_whose_displacement_was_not_found_do_not_dilute_it():
+    pair = with_displacement(line_of_cells([1, 2, 5], [2, 3]), (0, 1, 0.2), (1, 3, 0.2))
+    assert_close(scene_motion(pair)[0], torch.tensor([0.4 / 2.1, 0, 0]))
+
+
+def test_a_displacement_where_nothing_was_seen_through_is_no_motion():
+    assert scene_motion(with_displacement(line_of_cells([1, 2], [2, 3]), (0, 2, 0.2))).eq(0).all()
 
 
 def test_time_reversed_is_the_opposite_motion():
-    pair = line_of_cells([0, 1, 2], [3])
-    back = dataclasses.replace(pair, feat=pair.feat.flip(1), state=pair.state.flip(1))
+    pair = with_displacement(line_of_cells([0, 1, 2], [3]), (0, 1, 0.2), (1, 3, 0.1))
+    feat = pair.feat.flip(1)
+    feat[..., DISPLACEMENT] *= -1
+    back = dataclasses.replace(pair, feat=feat, state=pair.state.flip(1))
+    assert scene_motion(pair).ne(0).any()
     assert_close(scene_motion(back), -scene_motion(pair))
 
 
@@ -60,10 +76,11 @@ def test_what_one_frame_does_not_see_is_no_motion():
 
 
 def test_the_predictor_s_frame_keeps_no_word_of_the_future():
-    pair = line_of_cells([1, 2], [2, 3])
+    pair = with_displacement(line_of_cells([1, 2], [2, 3]), (0, 1, 0.2))
     stays = line_of_cells([1, 2], [1, 2])
     zeros, ones = torch.zeros(GEOMETRY_CHANNELS), torch.ones(GEOMETRY_CHANNELS)
-    places = compare_places(pair, zeros, ones)
-    assert torch.equal(places.current, compare_places(stays, zeros, ones).current)
+    size = torch.ones(MOTION_CHANNELS)
+    places = compare_places(pair, zeros, ones, size)
+    assert torch.equal(places.current, compare_places(stays, zeros, ones, size).current)
     assert not torch.equal(places.feat[:, 0], places.current)
     assert places.moved[0].tolist() == [0, -1, 0, 1, 0, 0]

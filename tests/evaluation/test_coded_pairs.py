@@ -54,7 +54,7 @@ def test_errors_are_the_model_s_own_and_split_without_rest():
     assert_close(copy_error[:, 0], laq.copy_error(tokens))
     assert_close(columns["network"] + 0.5 * columns["geometry"], columns["all"])
     # Three of the six queried places are those that changed most, where three changed.
-    places = compare_places(tokens, laq.feature_mean, laq.feature_std)
+    places = compare_places(tokens, laq.feature_mean, laq.feature_std, laq.motion_size)
     is_enough = ((places.change_size > 0) & places.is_seen).sum(1) >= 3
     assert is_enough.sum() > 4
     assert_close(((columns["changed"] + columns["others"]) / 2)[is_enough], columns["all"][is_enough])

@@ -19,6 +19,7 @@ def maps(scenes: int = 2, views: int = 2, seed: int = 0) -> dict[str, torch.Tens
         "color": torch.rand(*shape, 3, generator=generator),
         "normal": torch.randn(*shape, 3, generator=generator),
         "is_seen_through": torch.rand(*shape, generator=generator) < 0.3,
+        "displacement_m": torch.randn(*shape, 3, generator=generator),
         "is_kept": torch.rand(*shape, generator=generator) < 0.8,
     }
 
@@ -42,6 +43,7 @@ def test_convention_clouds_are_scene_by_scene_and_pixels_row_by_row():
         assert views["is_kept"][view][row, column].all()
         assert torch.equal(cloud.coord_m[start:end], views["point_map_m"][view][row, column])
         assert torch.equal(cloud.is_seen_through[start:end], views["is_seen_through"][view][row, column])
+        assert torch.equal(cloud.displacement_m[start:end], views["displacement_m"][view][row, column])
         assert torch.equal(cloud.color[start:end], views["color"][view][row, column])
         assert torch.equal(cloud.normal[start:end], views["normal"][view][row, column])
         start = end
@@ -57,6 +59,7 @@ def test_convention_voxels_are_counted_from_the_corner_of_the_box():
             "color": same,
             "normal": same,
             "is_seen_through": torch.zeros(same.shape[:-1], dtype=torch.bool),
+            "displacement_m": same,
             "is_kept": torch.ones(1, 1, 1, 2, dtype=torch.bool),
         }
     )
@@ -74,6 +77,7 @@ def test_convention_the_box_is_open_at_its_far_faces():
             "color": same,
             "normal": same,
             "is_seen_through": ~everywhere,
+            "displacement_m": same,
             "is_kept": everywhere,
         }
     )
@@ -87,6 +91,7 @@ def test_a_last_voxel_that_reaches_beyond_the_box_holds_nothing_from_there():
         color=points,
         normal=points,
         is_seen_through=torch.zeros(1, 1, 1, 2, dtype=torch.bool),
+        displacement_m=points,
         is_kept=torch.ones(1, 1, 1, 2, dtype=torch.bool),
         half_extent_m=1.0,
         voxel_size_m=0.3,  # seven voxels reach from −1 to 1.1
@@ -106,6 +111,7 @@ def test_a_float64_point_that_rounds_onto_the_far_face_is_outside():
             "color": same,
             "normal": same,
             "is_seen_through": ~everywhere,
+            "displacement_m": same,
             "is_kept": everywhere,
         }
     )
@@ -139,6 +145,7 @@ def test_voxels_stay_below_the_number_that_the_network_is_told(half, voxel):
         color=points,
         normal=points,
         is_seen_through=torch.zeros(1, 1, 1, 1, dtype=torch.bool),
+        displacement_m=points,
         is_kept=torch.ones(1, 1, 1, 1, dtype=torch.bool),
         half_extent_m=half,
         voxel_size_m=voxel,

@@ -24,6 +24,8 @@ def make_cloud(*counts: int, seed: int = 0) -> tuple[torch.Tensor, PointCloud]:
         color=torch.rand(total, 3, generator=generator),
         normal=torch.randn(total, 3, generator=generator),
         is_seen_through=torch.rand(total, generator=generator) < 0.3,
+        displacement_m=torch.randn(total, 3, generator=generator)
+        * (torch.rand(total, 1, generator=generator) < 0.5),
         pixel_index=torch.randint(0, 12 * 10, (total,), generator=generator),
         offset=torch.tensor(counts).cumsum(0),
     )
@@ -48,6 +50,7 @@ def take(feat: torch.Tensor, cloud: PointCloud, first: int, last: int) -> tuple[
         cloud.color[rows],
         cloud.normal[rows],
         cloud.is_seen_through[rows],
+        cloud.displacement_m[rows],
         cloud.pixel_index[rows],
         offset,
     )
@@ -67,6 +70,7 @@ def test_cells_equal_a_plain_loop():
                     cloud.normal[rows],
                     cloud.color[rows],
                     cloud.is_seen_through[rows],
+                    displacement=cloud.displacement_m[rows],
                     cell_size_m=0.5,
                     half_extent_m=1.0,
                 )
@@ -80,23 +84,28 @@ def test_cells_equal_a_plain_loop():
             for view in range(2):
                 token = cells.feat[scene, view, slot]
                 assert cells.is_occupied[scene, view, slot] == (place in views[view])
-                assert_close(token, views[view].get(place, torch.zeros(15)), rtol=1e-5, atol=1e-6)
+                assert_close(
+                    token, views[view].get(place, torch.zeros(4 + GEOMETRY_CHANNELS)), rtol=1e-5, atol=1e-6
+                )
         assert not cells.is_occupied[scene, :, len(places) :].any()
         assert cells.feat[scene, :, len(places) :].eq(0).all()
 
 
-def test_convention_geometry_channels_are_occupancy_seen_through_place_normal_colour():
+def test_convention_geometry_channels_are_occupancy_seen_through_displacement_place_normal_colour():
     cloud = PointCloud(
         coord_m=torch.tensor([[0.1, 0.25, 0.4], [0.1, 0.25, 0.3]]),
         color=torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
         normal=torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]),
         is_seen_through=torch.tensor([True, False]),
+        displacement_m=torch.tensor([[0.02, 0.0, -0.04], [0.0, 0.0, 0.0]]),
         pixel_index=torch.tensor([0, 1]),
         offset=torch.tensor([2]),
     )
     cells = pool(torch.tensor([[3.0], [5.0]]), cloud, views=1)
     # The cell is [0, 0.5)³, its centre 0.25: mean (0.1, 0.25, 0.35) lies (−0.3, 0, 0.2) cells away.
-    expected = [4.0, math.log(3) / math.log(17), 0.5, -0.3, 0.0, 0.2, 0.0, 0.5, 0.5, 0.5, 0.0, 0.5]
+    expected = [4.0, math.log(3) / math.log(17), 0.5]
+    expected += [0.02, 0.0, -0.04]  # of the one point that has a displacement
+    expected += [-0.3, 0.0, 0.2, 0.0, 0.5, 0.5, 0.5, 0.0, 0.5]
     assert_close(cells.feat[0, 0, 0], torch.tensor(expected))
     assert len(expected) == 1 + GEOMETRY_CHANNELS
     assert cells.centre_m[0, 0].tolist() == [0.25, 0.25, 0.25]
@@ -116,6 +125,7 @@ def test_equal_views_differ_by_exactly_zero():
         color=cloud.color.repeat(2, 1),
         normal=cloud.normal.repeat(2, 1),
         is_seen_through=cloud.is_seen_through.repeat(2),
+        displacement_m=cloud.displacement_m.repeat(2, 1),
         pixel_index=cloud.pixel_index.repeat(2),
         offset=torch.tensor([80, 160]),
     )
@@ -145,7 +155,7 @@ def test_batch_neighbours_change_no_bit():
 
 def test_no_points_give_no_cells():
     cells = pool(*make_cloud(0, 0))
-    assert cells.feat.shape == (1, 2, 0, 15)
+    assert cells.feat.shape == (1, 2, 0, 4 + GEOMETRY_CHANNELS)
     assert cells.is_valid.shape == (1, 0)
 
 
@@ -161,13 +171,13 @@ def test_convention_patches_are_numbered_by_row_and_cover_cut_borders():
     # A 12 × 10 image in patches of 4: 3 rows, 3 columns, the last one two pixels wide.
     feat, cloud = make_cloud(40, 30)
     cells = pool_patches(feat, cloud, views=2, height=12, width=10, patch_size=4, half_extent_m=0.5)
-    assert cells.feat.shape == (1, 2, 9, 15)
+    assert cells.feat.shape == (1, 2, 9, 4 + GEOMETRY_CHANNELS)
     assert cells.is_valid.all()
     row, column = cloud.pixel_index[:40] // 10, cloud.pixel_index[:40] % 10
     members = (row // 4 == 1) & (column // 4 == 2)
     assert members.any()
     assert_close(cells.feat[0, 0, 5, :4], feat[:40][members].mean(dim=0))
-    assert_close(cells.feat[0, 0, 5, 6:9], cloud.coord_m[:40][members].mean(dim=0))  # box of side 1 m
+    assert_close(cells.feat[0, 0, 5, 9:12], cloud.coord_m[:40][members].mean(dim=0))  # box of side 1 m
     occupancy = math.log(1 + int(members.sum())) / math.log(17)
     assert_close(cells.feat[0, 0, 5, 4], torch.tensor(occupancy))
     # Row 1 of 3 is the middle, column 2 of 3 lies two thirds to the right.
@@ -182,8 +192,8 @@ def test_impossible_patch_size_is_refused():
 def test_a_whole_view_is_its_mean():
     feat, cloud = make_cloud(40, 0)
     cells = pool_globally(feat, cloud, views=2)
-    assert cells.feat.shape == (1, 2, 1, 15)
+    assert cells.feat.shape == (1, 2, 1, 4 + GEOMETRY_CHANNELS)
     assert_close(cells.feat[0, 0, 0, :4], feat.mean(dim=0))
-    assert_close(cells.feat[0, 0, 0, 6:9], cloud.coord_m.mean(dim=0) / 2)
+    assert_close(cells.feat[0, 0, 0, 9:12], cloud.coord_m.mean(dim=0) / 2)
     assert cells.is_occupied.flatten().tolist() == [True, False]
     assert cells.feat[0, 1].eq(0).all()

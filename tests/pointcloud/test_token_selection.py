@@ -22,7 +22,10 @@ def random_pairs(seed: int = 0, scenes: int = 3, cells: int = 40) -> tuple[CellT
     state = torch.randint(0, 3, (scenes, 2, cells), generator=generator)
     is_valid = torch.arange(cells) < torch.randint(cells // 2, cells + 1, (scenes, 1), generator=generator)
     state = torch.where(is_valid[:, None], state, UNKNOWN)
-    feat = torch.randn(scenes, 2, cells, 15, generator=generator) * (state == OCCUPIED)[..., None]
+    feat = (
+        torch.randn(scenes, 2, cells, 4 + GEOMETRY_CHANNELS, generator=generator)
+        * (state == OCCUPIED)[..., None]
+    )
     feat[..., SEEN_THROUGH] = feat[..., SEEN_THROUGH].abs().clamp(max=1) * (feat[..., 0] > 0)
     centre_m = -2 + (grid + 0.5) * 0.4
     return CellTokens(feat, state == OCCUPIED, centre_m * is_valid[..., None], is_valid), state
@@ -38,7 +41,7 @@ def small_pair(*states: tuple[int, int]) -> tuple[CellTokens, torch.Tensor]:
     """One scene of equal cells in a row; feature 0 is the cell's number."""
     cells = len(states)
     state = torch.tensor(states).T[None]
-    feat = torch.zeros(1, 2, cells, 12)
+    feat = torch.zeros(1, 2, cells, 1 + GEOMETRY_CHANNELS)
     feat[..., 0] = torch.arange(float(cells))
     centre_m = torch.zeros(1, cells, 3)
     centre_m[0, :, 0] = torch.arange(cells) * 0.1 - 1
@@ -152,7 +155,7 @@ def test_no_cells_give_padding_only():
         cells.feat[:, :, :0], cells.is_occupied[:, :, :0], cells.centre_m[:, :0], cells.is_valid[:, :0]
     )
     tokens = select(none, state[:, :, :0], 4)
-    assert tokens.feat.shape == (1, 2, 4, 12)
+    assert tokens.feat.shape == (1, 2, 4, 1 + GEOMETRY_CHANNELS)
     assert not tokens.is_valid.any()
 
 

@@ -79,7 +79,7 @@ def fit_scene_box(points, up, *, half_extent_m, radius_percentile):
     return rotation, rotation.T @ centre, half_extent_m / radius
 
 
-def pool_cells(feat, coord, normal, color, is_seen_through, *, cell_size_m, half_extent_m):
+def pool_cells(feat, coord, normal, color, is_seen_through, *, displacement, cell_size_m, half_extent_m):
     """{cell: token} of one view."""
     members = {}
     for row, point in enumerate(coord.double().tolist()):
@@ -91,14 +91,16 @@ def pool_cells(feat, coord, normal, color, is_seen_through, *, cell_size_m, half
         place = torch.stack([(coord[row] - centre) / cell_size_m for row in rows]).mean(dim=0)
         occupancy = torch.tensor([min(1.0, math.log(1 + len(rows)) / math.log(17))])
         share = is_seen_through[rows].float().mean()[None]
+        shifts = [displacement[row] for row in rows if displacement[row].any()]
+        shift = torch.stack(shifts).mean(dim=0) if shifts else torch.zeros(3)
         tokens[cell] = torch.cat(
-            [feat[rows].mean(0), occupancy, share, place, normal[rows].mean(0), color[rows].mean(0)]
+            [feat[rows].mean(0), occupancy, share, shift, place, normal[rows].mean(0), color[rows].mean(0)]
         )
     return tokens
 
 
 def select_tokens(geometry, state, is_valid, hashes, *, max_tokens, changed_share):
-    """Cell numbers of one pair, in order; geometry [2, cells, 11], state [2, cells]."""
+    """Cell numbers of one pair, in order; geometry [2, cells, 14], state [2, cells]."""
     cells = [cell for cell in range(len(is_valid)) if is_valid[cell]]
 
     def score(cell):

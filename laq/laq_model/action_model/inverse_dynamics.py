@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..transformer import POSITION_CHANNELS, SelfAttentionBlock, position_code, rotation_angles
 from .config import ConcertoLAQConfig
+from .motion import MOTION_CHANNELS
 from .places import Places, gather_places, take_largest
 from .token_embedding import TokenEmbedding
 
@@ -28,6 +29,7 @@ class InverseDynamics(nn.Module):
         self.position = nn.Linear(POSITION_CHANNELS, config.dim)
         # Where mass appeared, minus where it vanished: a mean over places is then already a shift.
         self.moved_position = nn.Linear(1 + POSITION_CHANNELS, config.dim, bias=False)
+        self.motion = nn.Linear(MOTION_CHANNELS, config.dim, bias=False)
         self.queries = nn.Parameter(torch.randn(config.code_seq_len, config.dim))
         self.temporal = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.temporal_depth))
         self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
@@ -48,7 +50,8 @@ class InverseDynamics(nn.Module):
         change = change + self.moved_position(torch.cat([moved, moved * place], dim=-1))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
-        x = torch.cat([self.queries.expand(len(change), -1, -1), change], dim=1)
+        queries = self.queries + self.motion(places.motion)[:, None]
+        x = torch.cat([queries, change], dim=1)
         is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
         angles = F.pad(angles, (0, 0, num_queries, 0))
         for block in self.temporal:

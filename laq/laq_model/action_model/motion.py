@@ -1,8 +1,8 @@
-"""Where the matter of a scene went, in seven numbers that no flicker of single places can hide.
+"""Where the matter of a scene went, in three numbers that no flicker of single places can hide.
 
 A code must first of all say how things moved. Single places are poor witnesses: what a network says of them
-changes with every view. Sums over all that was seen through say it plainly, so they are a target beside the
-places' own change (a peer's ablation found the same of 3D displacement beside features).
+changes with every view. The mean displacement of all that moved says it plainly, and in the same words from
+every camera, so it is read, and is a target, beside the places' own change.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..structures import OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTokens
+from ..structures import DISPLACEMENT, OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTokens
 
-MOTION_CHANNELS = 7
-_FEW = 2.0  # places: below about this many, motion counts as small, not as uncertain
+MOTION_CHANNELS = 3
+_FEW = 0.1  # places: below about this many, motion counts as small
 _HIDDEN = 128
 
 
@@ -30,20 +30,14 @@ def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
 
 
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
-    """How the moved mass shifted: its first moment about the box's centre (3) and about its own centre (3),
-    later minus earlier, and its growth (1); each per mass that moved, in half sides of the box.
+    """Mean displacement of the moved mass, as far as it was found; metres, from frame 0 to frame 1.
 
-    A rigid thing that moves by less than its own size vanishes behind itself and appears before itself: the
-    moment about its own centre points along the motion. Exactly zero for a frame paired with itself.
+    Zero where nothing moved, and exactly zero for a frame paired with itself.
     """
-    mass = moved_mass(pair)
-    total = mass.sum(-1)
-    moment = torch.einsum("pft,ptc->pfc", mass, pair.position.float())
-    both = total.sum(1, keepdim=True)
-    centre = moment.sum(1) / both.clamp(min=1e-6)
-    growth = total[:, 1:] - total[:, :1]
-    shift = moment[:, 1] - moment[:, 0]
-    return torch.cat([shift, shift - centre * growth, growth], dim=-1) / (both + _FEW)
+    displacement = pair.feat[..., DISPLACEMENT].float()
+    found = moved_mass(pair) * (displacement != 0).any(-1)
+    total = torch.einsum("pft,pftc->pc", found, displacement)
+    return total / (found.sum((1, 2))[:, None] + _FEW)
 
 
 class MotionHead(nn.Module):

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..batch_rows import uniform_rows
-from ..structures import GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, PairTokens
-from .motion import moved_mass, seen_by_both
+from ..structures import BOTH_FRAMES, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, PairTokens
+from .motion import moved_mass, scene_motion, seen_by_both
 
 SEEN_THROUGH_SIZE = 1e4  # above any mean square of standardised channels
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
@@ -22,9 +22,11 @@ class Places:
 
     Attributes:
         feat: standardised; zero where nothing is.
-        current: the current frame without a word about the future: no share of points seen through later.
+        current: the current frame without a word about the future: no share of points seen through later,
+            no displacement.
         is_seen: by both frames.
         moved: mass that appeared (above 0) or vanished (below 0).
+        motion: of the scene, in units of its size.
         change_size: mean square of the change of the raw geometry; what was seen through is above all else.
     """
 
@@ -34,6 +36,7 @@ class Places:
     position: Float[Tensor, "pairs tokens 3"]
     is_seen: Bool[Tensor, "pairs tokens"]
     moved: Float[Tensor, "pairs tokens"]
+    motion: Float[Tensor, "pairs motion_channels"]
     change_size: Float[Tensor, "pairs tokens"]
 
 
@@ -55,7 +58,10 @@ class Task:
 
 
 def compare_places(
-    pair: PairTokens, mean: Float[Tensor, " channels"], std: Float[Tensor, " channels"]
+    pair: PairTokens,
+    mean: Float[Tensor, " channels"],
+    std: Float[Tensor, " channels"],
+    motion_size: Float[Tensor, " motion_channels"],
 ) -> Places:
     """Standardise the tokens by a training set's statistics and find what changed.
 
@@ -74,7 +80,7 @@ def compare_places(
     geometry = feat[..., -GEOMETRY_CHANNELS:]
     mass = moved_mass(pair)
     current = feat[:, 0].clone()
-    current[..., SEEN_THROUGH] = 0.0
+    current[..., BOTH_FRAMES] = 0.0
     return Places(
         feat=feat,
         current=current,
@@ -82,6 +88,7 @@ def compare_places(
         position=pair.position.float(),
         is_seen=seen_by_both(pair),
         moved=mass[:, 1] - mass[:, 0],
+        motion=scene_motion(pair) / motion_size,
         change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1)
         + SEEN_THROUGH_SIZE * feat[..., SEEN_THROUGH].amax(1),
     )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..structures import OCCUPANCY, OCCUPIED, SEEN_THROUGH, PairTokens
+from ..structures import DISPLACEMENT, OCCUPANCY, OCCUPIED, SEEN_THROUGH, PairTokens
 from .motion import MOTION_CHANNELS, scene_motion
 from .places import refuse_non_finite
 
@@ -36,12 +36,13 @@ def feature_statistics(batches: Iterable[PairTokens]) -> TokenStatistics:
 
     A channel that does not vary gets 1 for its deviation, and motion that never happens 1 for its size.
     Occupancy and the share of points seen through get mean 0 and deviation 1: they stay as they are, so that
-    an occupied place differs from a free one.
+    an occupied place differs from a free one. Displacements get mean 0 and, for all three axes, the root mean
+    square of those that were found.
 
     Raises:
         ValueError: no occupied place in any batch, or features that are not finite.
     """
-    count, num_pairs = 0, 0
+    count, num_pairs, num_displaced = 0, 0, 0
     total = squares = torch.zeros((), dtype=torch.float64)
     motion = torch.zeros(MOTION_CHANNELS, dtype=torch.float64)
     for batch in batches:
@@ -52,6 +53,7 @@ def feature_statistics(batches: Iterable[PairTokens]) -> TokenStatistics:
         total, squares = total.to(rows.device) + rows.sum(0), squares.to(rows.device) + rows.square().sum(0)
         motion = motion.to(rows.device) + scene_motion(batch).double().square().sum(0)
         num_pairs += len(batch.feat)
+        num_displaced += int((rows[:, DISPLACEMENT] != 0).any(-1).sum())
     if count == 0:
         raise ValueError("no place is occupied in any of these pairs; feature statistics need at least one")
     mean = total / count
@@ -60,6 +62,9 @@ def feature_statistics(batches: Iterable[PairTokens]) -> TokenStatistics:
     std = torch.where(is_constant, torch.ones_like(std), std)
     for channel in (OCCUPANCY, SEEN_THROUGH):
         mean[channel], std[channel] = 0.0, 1.0
+    mean[DISPLACEMENT] = 0.0
+    shift = squares[DISPLACEMENT].sum() / max(3 * num_displaced, 1)
+    std[DISPLACEMENT] = shift.sqrt() if num_displaced else 1.0
     size = (motion / num_pairs).sqrt()
     size = torch.where(size > 1e-6, size, torch.ones_like(size))
     return TokenStatistics(mean.float(), std.float(), size.float())

@@ -13,7 +13,7 @@ from ..action_model.places import CHANGED_QUERY_SHARE, choose_task, compare_plac
 from ..concerto_laq import ConcertoLAQ
 from ..feature_store import PairName
 from ..metrics.prediction import masked_mean_per_pair
-from ..structures import GEOMETRY_CHANNELS, SEEN_THROUGH, PairTokens
+from ..structures import BOTH_FRAMES, GEOMETRY_CHANNELS, PairTokens
 
 # Which part of the prediction an error is of: every place that evaluation asks for; of these the places that
 # changed most, and the others; the network's channels alone, and those of the raw geometry.
@@ -121,7 +121,7 @@ def _code_batch(tokens: PairTokens, coder: Coder) -> CodedPairs:
 def standing_still(tokens: PairTokens, count: int) -> PairTokens:
     """The current frame of the first pairs with itself: nothing moves, and nothing seems to."""
     feat = tokens.feat[:count, :1].repeat(1, 2, 1, 1)
-    feat[..., SEEN_THROUGH] = 0.0  # by the true future
+    feat[..., BOTH_FRAMES] = 0.0  # by the true future
     return PairTokens(
         feat=feat,
         state=tokens.state[:count, :1].expand(-1, 2, -1),
@@ -137,7 +137,7 @@ def prediction_errors(
 
     ``all`` is what ``ConcertoLAQ.prediction_error`` gives; the others split it by places and by channels.
     """
-    places = compare_places(tokens, model.feature_mean, model.feature_std)
+    places = compare_places(tokens, model.feature_mean, model.feature_std, model.motion_size)
     task = choose_task(
         places,
         num_context=model.config.num_context_tokens,

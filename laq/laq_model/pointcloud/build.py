@@ -21,6 +21,7 @@ def build_point_cloud(
     color: Float[Tensor, "scenes views height width 3"],
     normal: Float[Tensor, "scenes views height width 3"],
     is_seen_through: Bool[Tensor, "scenes views height width"],
+    displacement_m: Float[Tensor, "scenes views height width 3"],
     is_kept: Bool[Tensor, "scenes views height width"],
     half_extent_m: float,
     voxel_size_m: float,
@@ -38,6 +39,7 @@ def build_point_cloud(
         color: RGB in [0, 1].
         normal: unit vectors or zero.
         is_seen_through: by another view.
+        displacement_m: of what moved.
         is_kept: pixels that may become points.
         half_extent_m: the box is [−half, half) along each axis.
         voxel_size_m: side of a voxel.
@@ -74,6 +76,7 @@ def build_point_cloud(
         color=rearrange(color, "b s h w c -> (b s h w) c")[rows],
         normal=rearrange(normal, "b s h w c -> (b s h w) c")[rows],
         is_seen_through=is_seen_through.flatten()[rows],
+        displacement_m=rearrange(displacement_m, "b s h w c -> (b s h w) c")[rows],
         pixel_index=rows % (height * width),
         offset=offset_from_counts(count_rows(batch, num_groups=num_clouds)),
     )

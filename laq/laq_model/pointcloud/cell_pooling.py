@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..structures import PointCloud
+from ..structures import DISPLACEMENT, PointCloud
 from .batching import batch_index, count_rows, rank_in_group, sum_by_group
 from .voxelize import cells_of
 
@@ -94,15 +94,20 @@ def mean_tokens(
 ) -> CellTokens:
     """Mean features and raw geometry (as ``GEOMETRY_CHANNELS`` lists it) of the points of each view and cell.
 
-    Occupancy is log(1 + count) / log(1 + full_count), at most 1. Sums run in row order, in float32.
+    Occupancy is log(1 + count) / log(1 + full_count), at most 1. The displacement is the mean of the points
+    that have one. Sums run in row order, in float32.
     """
     num_cells = centre_m.shape[1]
     group = batch_index(cloud.offset, len(feat)) * num_cells + cell_index
     num_groups = len(cloud.offset) * num_cells
     seen_through = cloud.is_seen_through.float()[:, None]
-    values = torch.cat([feat.float(), seen_through, place_in_cell, cloud.normal, cloud.color], dim=-1)
+    values = torch.cat(
+        [feat.float(), seen_through, cloud.displacement_m, place_in_cell, cloud.normal, cloud.color], dim=-1
+    )
     count = count_rows(group, num_groups=num_groups)
+    num_displaced = count_rows(group[(cloud.displacement_m != 0).any(-1)], num_groups=num_groups)
     mean = sum_by_group(values, group, num_groups=num_groups) / count.clamp(min=1)[:, None]
+    mean[:, DISPLACEMENT] *= (count / num_displaced.clamp(min=1))[:, None]
     # A table, because log may round differently at the end of a long tensor and in its middle.
     levels = torch.arange(1, full_count + 2, dtype=torch.float64, device=feat.device).log() / math.log(
         1 + full_count
