@@ -41,8 +41,10 @@ def action_tokens(num_pairs: int, *, num_tokens: int = 12, seed: int = 0) -> Pai
     position[:, -1] = 0
     feat = torch.stack([current, future], dim=1) * (state == OCCUPIED)[..., None]
     feat[..., OCCUPANCY] = feat[..., OCCUPANCY].abs().clamp(max=1)
-    feat[..., DISPLACEMENT] = 0.0
     feat[..., SEEN_THROUGH] = ((state == OCCUPIED) & (state.flip(1) == FREE)).float()
+    way = torch.zeros(num_pairs, 1, 1, 3)
+    way[..., 0] = 0.1 * moves[:, None, None]
+    feat[..., DISPLACEMENT] = feat[..., SEEN_THROUGH, None] * way
     return PairTokens(feat=feat.half().float(), state=state, position=position, is_valid=is_valid)
 
 

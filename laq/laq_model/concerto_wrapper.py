@@ -17,6 +17,7 @@ from . import ptv3
 from .errors import ConfigError, WeightsError
 from .geometry.cameras import camera_centre, change_world
 from .geometry.normals import normals_from_point_map
+from .geometry.recoloring import color_change
 from .geometry.unproject import unproject_depth
 from .geometry.visibility import seen_through_by_others, sees_past
 from .geometry_source import (
@@ -88,6 +89,9 @@ class EncoderConfig:
     metres. 0: not searched."""
     moving_bodies: int = 2
     """Things that move differently between two frames whose displacement is searched."""
+    min_color_change: float = 0.1
+    """Points vote for a displacement only where the other frame shows another colour in their place, by this
+    share of the range: what looks the same was seen through by an error of depth."""
     voxel_size_m: float = 0.02
     """Side of a PTv3 grid cell, in metres; 0.02 is what Concerto was trained on."""
     max_points: int = 8192
@@ -133,6 +137,7 @@ class EncoderConfig:
             "seen_through_m",
             "seen_through_share",
             "max_shift_m",
+            "min_color_change",
         )
         for name in not_negative:
             if getattr(self, name) < 0:
@@ -390,11 +395,14 @@ def observe_scenes(
     )
     displacement_m = torch.zeros_like(point_map_m)
     if views == 2 and config.max_shift_m > 0:
+        change = color_change(
+            point_map_m, color=color, intrinsics=level.intrinsics, cam_from_world=level.cam_from_world
+        )
         displacement_m = displacement_of_moved(
             point_map_m,
             color=color,
             is_kept=is_kept,
-            is_seen_through=is_seen_through,
+            is_moved=is_seen_through & (change >= config.min_color_change),
             cell_m=config.voxel_size_m,
             max_shift_m=config.max_shift_m,
             num_bodies=config.moving_bodies,

@@ -46,7 +46,7 @@ def rows(tokens: PairTokens, which: slice) -> PairTokens:
 
 
 def test_errors_are_the_model_s_own_and_split_without_rest():
-    laq, tokens = model(), action_tokens(7, seed=3)
+    laq, tokens = model(), action_tokens(60, seed=3)
     codes = laq.encode(tokens).codes
     error, copy_error = prediction_errors(laq, tokens, laq.quantizer.lookup(codes))
     columns = {name: error[:, column] for column, name in enumerate(GROUPS)}

@@ -41,7 +41,7 @@ def scene(shifts, *, noise=0.0):
         "point_map_m": point.view(*shape, 3),
         "color": color.view(*shape, 3),
         "is_kept": torch.ones(shape, dtype=torch.bool),
-        "is_seen_through": is_moved.view(shape),
+        "is_moved": is_moved.view(shape),
     }
 
 
@@ -52,15 +52,15 @@ def displacement(scenes, *, num_bodies=1, max_shift_m=0.15):
 def test_a_block_that_hides_most_of_its_own_motion_tells_its_shift():
     views = scene([SHIFT], noise=0.003)
     found = displacement(views)
-    moved = found[views["is_seen_through"]]
+    moved = found[views["is_moved"]]
     has_shift = (moved != 0).any(-1)
     assert has_shift.float().mean() > 0.8
     torch.testing.assert_close(moved[has_shift].mean(0), SHIFT, atol=0.008, rtol=0)
 
 
-def test_what_was_not_seen_through_has_no_displacement():
+def test_what_was_did_not_move_has_no_displacement():
     views = scene([SHIFT])
-    assert not displacement(views)[~views["is_seen_through"]].any()
+    assert not displacement(views)[~views["is_moved"]].any()
 
 
 def test_equal_frames_have_none():
@@ -73,7 +73,7 @@ def test_two_bodies_keep_their_own_shifts():
     found = displacement(views, num_bodies=2).view(2, -1, 3)
     for number, shift in enumerate((SHIFT, other)):
         rows = slice(number * SIDE**3, (number + 1) * SIDE**3)
-        moved = found[:, rows][views["is_seen_through"].view(2, -1)[:, rows]]
+        moved = found[:, rows][views["is_moved"].view(2, -1)[:, rows]]
         torch.testing.assert_close(moved.median(0).values, shift, atol=0.01, rtol=0)
 
 
@@ -90,7 +90,7 @@ def test_a_longer_way_than_asked_for_is_not_invented():
     views = scene([torch.tensor([0.3, 0.0, 0.0])])
     found = displacement(views, max_shift_m=0.05)
     assert found.norm(dim=-1).max() < 0.09  # no farther than the search, and its last step, go
-    assert (found[views["is_seen_through"]] != 0).any(-1).float().mean() < 0.3
+    assert (found[views["is_moved"]] != 0).any(-1).float().mean() < 0.3
 
 
 def test_scenes_do_not_influence_one_another():
@@ -101,5 +101,5 @@ def test_scenes_do_not_influence_one_another():
 
 def test_pixels_that_are_no_points_neither_move_nor_count():
     views = scene([SHIFT])
-    views["is_kept"] = views["is_kept"] & ~views["is_seen_through"]
+    views["is_kept"] = views["is_kept"] & ~views["is_moved"]
     assert not displacement(views).any()

@@ -29,7 +29,7 @@ class InverseDynamics(nn.Module):
         self.position = nn.Linear(POSITION_CHANNELS, config.dim)
         # Where mass appeared, minus where it vanished: a mean over places is then already a shift.
         self.moved_position = nn.Linear(1 + POSITION_CHANNELS, config.dim, bias=False)
-        self.motion = nn.Linear(MOTION_CHANNELS, config.dim, bias=False)
+        self.motion = nn.Linear(MOTION_CHANNELS, config.code_seq_len * config.dim, bias=False)
         self.queries = nn.Parameter(torch.randn(config.code_seq_len, config.dim))
         self.temporal = nn.ModuleList(SelfAttentionBlock(*block) for _ in range(config.temporal_depth))
         self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
@@ -50,7 +50,7 @@ class InverseDynamics(nn.Module):
         change = change + self.moved_position(torch.cat([moved, moved * place], dim=-1))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
-        queries = self.queries + self.motion(places.motion)[:, None]
+        queries = self.queries + self.motion(places.motion).unflatten(1, self.queries.shape)
         x = torch.cat([queries, change], dim=1)
         is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
         angles = F.pad(angles, (0, 0, num_queries, 0))

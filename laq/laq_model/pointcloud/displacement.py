@@ -59,7 +59,7 @@ def displacement_of_moved(
     *,
     color: Float[Tensor, "scenes 2 height width 3"],
     is_kept: Bool[Tensor, "scenes 2 height width"],
-    is_seen_through: Bool[Tensor, "scenes 2 height width"],
+    is_moved: Bool[Tensor, "scenes 2 height width"],
     cell_m: float,
     max_shift_m: float,
     num_bodies: int,
@@ -73,7 +73,7 @@ def displacement_of_moved(
         point_map_m: in the scene's levelled world, shared by both frames.
         color: RGB in [0, 1].
         is_kept: pixels that are points.
-        is_seen_through: by the other frame; what stood there moved.
+        is_moved: points that stand elsewhere in the other frame, as far as is known.
         cell_m: how near matter must lie to be met.
         max_shift_m: longest shift.
         num_bodies: most shifts of a scene.
@@ -82,7 +82,7 @@ def displacement_of_moved(
     point = rearrange(point_map_m, "s f h w c -> s f (h w) c")
     rgb = rearrange(color, "s f h w c -> s f (h w) c")
     is_point = rearrange(is_kept, "s f h w -> s f (h w)")
-    is_left = is_point & rearrange(is_seen_through, "s f h w -> s f (h w)")
+    is_left = is_point & rearrange(is_moved, "s f h w -> s f (h w)")
     corner = _median_point(point, is_left) - GRID_CELLS / 2 * cell_m
     grids = [_colored_grid(point[:, f], rgb[:, f], is_point[:, f], corner, cell_m) for f in (0, 1)]
     shifts = _ball(max_shift_m, COARSE_STEP_CELLS * cell_m).to(point)
