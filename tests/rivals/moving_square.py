@@ -17,7 +17,6 @@ from tiny_training import MODEL
 from written_videos import write_video
 
 SIDE, OFFSET = 32, 5
-STEPS_PX = {"left": -2, "right": 2, "still": 0}
 
 
 def square_at(column: int, row: int = 10) -> np.ndarray:
@@ -26,15 +25,13 @@ def square_at(column: int, row: int = 10) -> np.ndarray:
     return frame
 
 
-def write_squares(folder: Path, *, num_frames: int = 9) -> VideoIndex:
-    """Two videos for each direction, from different places."""
-    for name, step in STEPS_PX.items():
-        for number, first in enumerate((12, 14)):
-            frames = [
-                square_at(first + step * (n - num_frames // 2) // 2, 6 + 8 * number)
-                for n in range(num_frames)
-            ]
-            write_video(folder / f"{name}{number}.webm", frames)
+def write_squares(folder: Path) -> VideoIndex:
+    """Two videos for each direction. All pass the same places: the first frame does not tell the way."""
+    places = [4, 6, 8, 10, 12, 14, 16, 18, 20]
+    ways = {"left": places[::-1], "right": places, "still0": [12] * 9, "still1": [8] * 9}
+    for name, columns in ways.items():
+        for row in (6, 16):
+            write_video(folder / f"{name}_{row}.webm", [square_at(column, row) for column in columns])
     return build_index(VideoDataConfig(data_dir=str(folder), num_workers=1))
 
 

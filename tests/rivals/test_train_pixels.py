@@ -36,10 +36,10 @@ def unbroken(index, tmp_path_factory):
 
 def test_frames_are_those_of_the_videos(index, tmp_path):
     file = open_frame_file(tmp_path / "frames", index, index.videos, side=SIDE, num_workers=2)
-    right = [entry.name for entry in index.videos].index("right0.webm")
+    right = [entry.name for entry in index.videos].index("right_6.webm")
     pair = file.pairs([(right, 1)], frame_offset=OFFSET)[0]
     columns = (pair[:, :, :, 0] > 128).float().sum(1).argmax(-1)  # left edge of the square
-    assert (columns[1] - columns[0]).item() == OFFSET
+    assert (columns[1] - columns[0]).item() == 2 * OFFSET
     written = (tmp_path / "frames" / "frames.npy").stat().st_mtime_ns
     open_frame_file(tmp_path / "frames", index, index.videos, side=SIDE)
     assert (tmp_path / "frames" / "frames.npy").stat().st_mtime_ns == written
@@ -55,7 +55,7 @@ def test_its_codes_tell_what_moves(index, tmp_path):
     told = model.quantizer.lookup(model.quantizer.nearest(model.encode_continuous(frames)))
     error, copy_error = model.prediction_errors(frames, told)
     assert error.mean() < 0.6 * copy_error.mean()
-    of_others = model.prediction_errors(frames, told.roll(8, 0))[0]  # of the next direction
+    of_others = model.prediction_errors(frames, told.roll(8, 0))[0]  # two videos on: another way
     assert error.mean() < 0.8 * of_others.mean()
 
 
@@ -95,7 +95,7 @@ def test_a_step_in_turns_is_the_step_at_once(index, unbroken, tmp_path):
         module._take_step(model, torch.optim.SGD(model.parameters()), batches, step=8)
         weight = model.inverse_dynamics.embedding.weight
         moved.append(weight.detach() - unbroken[1]["inverse_dynamics.embedding.weight"])
-    assert moved[0].abs().max() > 1e-5
+    assert moved[0].any()
     assert_close(moved[1], moved[0], atol=0.02 * float(moved[0].abs().max()), rtol=0)
 
 

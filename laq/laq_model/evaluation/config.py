@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
-from ..rivals import RIVALS, Rival
+from ..rivals import Rival
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,6 @@ class EvaluateConfig:
         for name in ("every_n", "batch_size", "probe_seeds", "pixel_frame_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for rival in self.rivals:
-            if rival not in RIVALS:
-                raise ConfigError(f"rivals must be among {', '.join(RIVALS)}, got {rival!r}")
         if self.pixel_patch_size < 1 or self.pixel_frame_size % self.pixel_patch_size:
             raise ConfigError(
                 f"pixel_patch_size must divide pixel_frame_size, "
