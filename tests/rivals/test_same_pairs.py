@@ -79,6 +79,14 @@ def test_other_videos_are_refused(made, tmp_path):
         refuse_other_videos(record, build_index(data), held_out_fraction=0.9)
 
 
+def test_a_store_that_does_not_say_its_pairs_is_refused(made):
+    root, data = made
+    record = open_run(root / "run").record
+    del record["data"]["tokens"]["every_n"]
+    with pytest.raises(RunError, match="its store does not say which it holds"):
+        pairs_of_run(record, build_index(data))
+
+
 def test_the_folder_is_the_run_s_own_or_the_one_that_is_given(made, tmp_path):
     root, data = made
     record = open_run(root / "run").record

@@ -20,7 +20,7 @@ from ..training.loop import train
 from ..video.index import build_index
 from ..webm_dataset import VideoDataConfig
 from .budget import Budget
-from .same_pairs import names_of, refuse_other_videos
+from .same_pairs import every_n_of, names_of, refuse_other_videos
 
 STORE_FOLDER, RUN_FOLDER = "features", "run"
 
@@ -73,7 +73,7 @@ class CameraFrameRival:
             precompute(
                 PrecomputeConfig(
                     output_dir=self.store_folder,
-                    every_n=self.record["data"]["tokens"]["every_n"],
+                    every_n=every_n_of(self.record),
                     batch_size=self.batch_size,
                     device=self.device,
                     data=data,

@@ -60,7 +60,7 @@ def pairs_of_run(record: Mapping[str, Any], index: VideoIndex) -> RunPairs:
             "give their folder with --data_dir"
         )
     # A run from a store counts its pairs, a run from videos their frames: each knows what it drew from.
-    every_n = record["data"]["tokens"]["every_n"] if config["features"] else 0
+    every_n = every_n_of(record) if config["features"] else 0
     for name, count in trained.items():
         num_starts = entries[name].num_frames - offset
         expected = count if every_n else count - offset
@@ -78,6 +78,21 @@ def pairs_of_run(record: Mapping[str, Any], index: VideoIndex) -> RunPairs:
         frame_offset=offset,
         seed=config["optimization"]["seed"],
     )
+
+
+def every_n_of(record: Mapping[str, Any]) -> int:
+    """Frames between the starts of neighbouring pairs of the store that a run was trained from.
+
+    Raises:
+        RunError: the store did not say.
+    """
+    every_n = record["data"]["tokens"].get("every_n")
+    if not every_n:
+        raise RunError(
+            "rivals are trained on the run's own pairs, and its store does not say which it holds (no "
+            "every_n in its store.json); precompute a store, and train from that"
+        )
+    return int(every_n)
 
 
 def training_folder(
