@@ -39,7 +39,8 @@ FLOORS = [
         ],
         "chained",
     ),
-    ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining", "doctor"], ""),
+    ("jobs", ["training", "precompute", "labelling", "visualize", "pretraining", "doctor"], ""),
+    ("judgement", ["rivals", "evaluation"], "chained"),
     ("demo", ["demo"], ""),
     ("door", ["cli"], ""),
 ]

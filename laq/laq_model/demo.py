@@ -172,7 +172,7 @@ def _training(config: DemoConfig, data: VideoDataConfig, encoder: EncoderConfig,
 def _train_or_go_on(config: TrainConfig) -> None:
     if (config.output_dir / RUN_FILE).exists():
         config = replace(config, resume=True)
-    train(config)
+    train(config, is_part=True)
 
 
 def _draw_pair(run: Path, data: VideoDataConfig, output: Path) -> list[Section]:

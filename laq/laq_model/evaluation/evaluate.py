@@ -15,6 +15,7 @@ from ..lerobot.dataset import is_lerobot
 from ..report.html_page import Section, write_page
 from ..report.output_file import make_output_folder, write_file
 from ..report.page_sections import Figure, Words
+from ..rivals import RIVALS
 from ..trained_run import TrainedRun, open_trained_run
 from ..video.index import VideoIndex, build_index
 from ..webm_dataset import VideoDataConfig
@@ -24,6 +25,8 @@ from .config import EvaluateConfig
 from .lerobot_actions import ACTION, STATE
 from .probing import split_episodes
 from .result import EvaluationResult
+from .rival_codes import EvaluatedVideos
+from .rivals import train_rivals
 from .small_frames import small_frames
 from .study import TRAINED, Study
 from .token_batches import Batches, encoded_batches, stored_batches
@@ -53,7 +56,13 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         max_videos=config.max_videos,
     )
     index = _index(data, config, notes)
+    rivals = train_rivals(config, run, output, device)
+    if not rivals:
+        notes.append(f"no rivals; --rivals {' '.join(RIVALS)} trains them on the run's pairs with its budget")
     names, coded = code_pairs(_batches(config, run, data, index, device), coders, device=device)
+    if index is not None:
+        videos = EvaluatedVideos(names, index, data)
+        coded |= {name: rival.code(videos, config) for name, rival in rivals.items()}
     frame = _frame(config, run)
     truth = true_actions(names, data_dir, frame=frame)
     if not truth.targets:
@@ -145,7 +154,7 @@ def _index(data: VideoDataConfig, config: EvaluateConfig, notes: list[str]) -> V
     try:
         index = build_index(data)
     except (ConfigError, DatasetError) as error:
-        if not config.features:
+        if not config.features or config.rivals:
             raise
         notes.append(f"no controls that look at pictures: {error}")
         return None

@@ -15,6 +15,8 @@ CONTROL_NAMES = {
     "shuffled_pairs": "trained on shuffled pairs",
     "untrained_model": "untrained model",
     "random_codes": "random codes",
+    "pixels": "rival: pixels only, same pairs and budget",
+    "camera_frame": "rival: image patches of single frames, same pairs and budget",
     "first_frame": "first frame only (pixels)",
     "pixel_difference": "difference of both frames (pixels)",
 }
