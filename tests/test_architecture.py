@@ -33,13 +33,22 @@ FLOORS = [
                 "ray_engine",
                 "pair_encoding",
                 "span_decoding",
+                "token_batches",
+                "known_actions",
                 "trained_run",
                 "report",
             ),
         ],
         "chained",
     ),
-    ("jobs", ["training", "precompute", "labelling", "evaluation", "visualize", "pretraining", "doctor"], ""),
+    (
+        "jobs",
+        [
+            *("training", "precompute", "labelling", "evaluation", "run_report"),
+            *("visualize", "pretraining", "doctor"),
+        ],
+        "",
+    ),
     ("demo", ["demo"], ""),
     ("door", ["cli"], ""),
 ]

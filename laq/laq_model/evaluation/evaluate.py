@@ -8,27 +8,30 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import open_run
+from ..concerto_wrapper import build_encoder
 from ..encoder_fingerprint import refuse_other_tokens
 from ..errors import ConfigError, DatasetError, RunError
-from ..feature_store import differences
+from ..feature_store import FeatureStore, differences
+from ..known_actions.actions import ActionFrame, episode_and_view, true_actions
+from ..known_actions.lerobot_actions import ACTION, STATE
 from ..lerobot.dataset import is_lerobot
+from ..report.evaluation_result import EvaluationResult
 from ..report.html_page import Section, write_page
 from ..report.output_file import make_output_folder, write_file
 from ..report.page_sections import Figure, Words
+from ..token_batches import Batches, encoded_batches, stored_batches
 from ..trained_run import TrainedRun, open_trained_run
 from ..video.index import VideoIndex, build_index
 from ..webm_dataset import VideoDataConfig
-from .actions import ActionFrame, episode_and_view, true_actions
 from .coded_pairs import Coder, RandomCoder, code_pairs, untrained_coder
 from .config import EvaluateConfig
-from .lerobot_actions import ACTION, STATE
 from .probing import split_episodes
-from .result import EvaluationResult
 from .small_frames import small_frames
 from .study import TRAINED, Study
-from .token_batches import Batches, encoded_batches, stored_batches
 
 __all__ = ["EvaluateConfig", "EvaluationResult", "evaluate"]
+
+_ADVICE = "Evaluate with the encoder that the model was trained with"
 
 
 def evaluate(config: EvaluateConfig) -> EvaluationResult:
@@ -161,8 +164,32 @@ def _batches(
     device: torch.device,
 ) -> Batches:
     if config.features or index is None:
-        return stored_batches(config, run)
-    return encoded_batches(config, run, index, data, device)
+        store = FeatureStore(config.features)
+        run.refuse_other_store(store, advice=_ADVICE)
+        return stored_batches(
+            store,
+            is_wanted=lambda video: not config.view or episode_and_view(video)[1] == config.view,
+            every_n=config.every_n,
+            max_videos=config.max_videos,
+            batch_size=config.batch_size,
+            task="evaluate",
+        )
+    settings = run.encoder_here(
+        data,
+        vggt_weights=config.vggt_weights,
+        concerto_weights=config.concerto_weights,
+        advice=_ADVICE,
+    )
+    return encoded_batches(
+        build_encoder(settings, device=device),
+        index,
+        data,
+        every_n=config.every_n,
+        batch_size=config.batch_size,
+        device=device,
+        with_sensor=settings.geometry != "vggt",
+        task="evaluate",
+    )
 
 
 def _write(output: Path, result: EvaluationResult, pictures: Figure) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..concerto_laq import ConcertoLAQ
 from ..feature_store import PairName
+from ..known_actions.actions import TrueActions
 from ..metrics.health import Health, find_warnings
 from ..report.page_sections import Figure
-from .actions import TrueActions
 from .coded_pairs import CodedPairs
 from .figures import (
     agreement_figures,

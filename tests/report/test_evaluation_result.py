@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from laq_model.evaluation.result import EvaluationResult
+from laq_model.report.evaluation_result import EvaluationResult
 
 KEY = "probe.linear.ee_displacement.r2_mean"
 

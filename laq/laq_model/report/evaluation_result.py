@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..report.page_sections import Row, Table
+from .page_sections import Row, Table
 
 # Control's name in a figure's key → what people read.
 CONTROL_NAMES = {

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from recorded_folder import FRAMES, camera_at, pair, write_recorded
 from torch.testing import assert_close
 
 from laq_model.errors import DatasetError
-from laq_model.evaluation.actions import episode_and_view, rotation_vector, true_actions
+from laq_model.known_actions.actions import episode_and_view, rotation_vector, true_actions
+from recorded_folder import FRAMES, camera_at, pair, write_recorded
 
 
 @pytest.fixture
