@@ -29,6 +29,16 @@ def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
     return occupancy.float() * seen_through.float() * seen_by_both(pair)[:, None]
 
 
+def mass_centres(pair: PairTokens) -> Float[Tensor, "pairs 2 3"]:
+    """Centre of what is gone later, and of what is not yet there, in half sides of the box: where the motion
+    goes from, and where it goes to. NaN where less than a place's worth moved.
+    """
+    mass = moved_mass(pair)
+    total = mass.sum(-1, keepdim=True)
+    centre = torch.einsum("pft,ptc->pfc", mass, pair.position.float()) / total
+    return centre.masked_fill((total < 1).any(1, keepdim=True), torch.nan)
+
+
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
     """How the moved mass shifted: its first moment about the box's centre (3) and about its own centre (3),
     later minus earlier, and its growth (1); each per mass that moved, in half sides of the box.

@@ -1,1 +1,1 @@
-"""What truly happened in a pair, where somebody recorded it: labels, a table, or a LeRobot dataset's columns."""
+"""What truly happened in a pair, where it is known: recorded labels, a table, LeRobot columns."""

@@ -6,8 +6,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from ..errors import RunError
 from .page_sections import Row, Table
 
 # Control's name in a figure's key → what people read.
@@ -62,8 +64,15 @@ class EvaluationResult:
 
     def tables(self) -> list[Table]:
         """Headline figures beside their controls, for a page."""
-        found = [self._prediction_table(), self._code_table()]
-        found += [self._probe_table(target, title) for target, title in _TARGETS.items()]
+        return [*self.code_tables(), *self.probe_tables()]
+
+    def code_tables(self) -> list[Table]:
+        """What needs no truth: how well the codes predict, and how they are used."""
+        return [table for table in (self._prediction_table(), self._code_table()) if table.rows]
+
+    def probe_tables(self) -> list[Table]:
+        """What a probe reads off the tokens, for each target whose truth was known."""
+        found = (self._probe_table(target, title) for target, title in _TARGETS.items())
         return [table for table in found if table.rows]
 
     def markdown(self) -> str:
@@ -166,6 +175,29 @@ class EvaluationResult:
         deviation = self.figures.get(key.removesuffix("r2_mean") + "r2_std")
         spread = "" if deviation is None or key not in self.figures else f" ± {deviation:.2f}"
         return _number(self.figures.get(key)) + spread
+
+
+def read_evaluation(path: Path) -> EvaluationResult:
+    """What ``EvaluationResult.json`` wrote.
+
+    Raises:
+        RunError: no such file, or no evaluation.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        notes = [str(note) for note in found.pop("notes")]
+        is_fact = {key: isinstance(value, str) or key.startswith("num_") for key, value in found.items()}
+        return EvaluationResult(
+            {key: float(value) for key, value in found.items() if not is_fact[key] and value is not None},
+            {key: value for key, value in found.items() if is_fact[key]},
+            notes,
+        )
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path} ({error.strerror}); give an evaluation.json of evaluate"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is no evaluation.json of evaluate, or damaged ({error!r})") from error
 
 
 def _number(value: float | None) -> str:
