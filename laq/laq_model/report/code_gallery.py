@@ -107,8 +107,8 @@ def _facts(pairs: CodedPairs, group: CodeGroup, motion: PairMotion | None) -> st
         return facts
     agreement, chance = direction_agreement(shifts), agreement_by_chance(every, len(shifts))
     return (
-        f"{facts} On average {motion.compass.words(shifts.mean(0))}; {len(shifts)} moments agree on the "
-        f"direction by {agreement:.2f}, any {len(shifts)} by {chance:.2f}."
+        f"{facts} On average {motion.compass.words(shifts.mean(0))}. Agreement on the direction: "
+        f"{agreement:.2f}; of any {len(shifts)} pairs, whatever their codes: {chance:.2f}."
     )
 
 

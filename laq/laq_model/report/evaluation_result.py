@@ -172,9 +172,12 @@ class EvaluationResult:
         ]
 
     def _spread(self, key: str) -> str:
+        """An R² and its deviation: two digits, because the third is within the deviation."""
+        value = self.figures.get(key)
+        if value is None or not math.isfinite(value):
+            return "–"
         deviation = self.figures.get(key.removesuffix("r2_mean") + "r2_std")
-        spread = "" if deviation is None or key not in self.figures else f" ± {deviation:.2f}"
-        return _number(self.figures.get(key)) + spread
+        return f"{value:.2f}".replace("-", "−") + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def read_evaluation(path: Path) -> EvaluationResult:

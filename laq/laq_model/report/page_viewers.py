@@ -169,7 +169,7 @@ def _motion(clip: Clip, width: int, height: int) -> str:
     # A pixel's number is its middle, so the picture starts at −0.5.
     places = [f"{u + 0.5:.1f},{v + 0.5:.1f}" for u, v in clip.motion_px.tolist()]
     end_x, end_y = places[-1].split(",")
-    thick = max(width, height) / 40
+    thick = max(width, height) / 60
     line = f'points="{" ".join(places)}" fill="none" stroke-linecap="round" stroke-linejoin="round"'
     return (
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">'
