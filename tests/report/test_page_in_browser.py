@@ -1,4 +1,4 @@
-"""The page in a real browser: without complaint, alone, legible at two widths, by keyboard, still if asked."""
+"""The page in a real browser: no complaint, alone, legible at two widths, by keyboard, still if asked."""
 
 import pytest
 import torch

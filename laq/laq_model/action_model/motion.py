@@ -15,6 +15,7 @@ from ..structures import OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTokens
 
 MOTION_CHANNELS = 7
 _FEW = 2.0  # places: below about this many, motion counts as small, not as uncertain
+_LEAST = 0.5  # places: the middle of less is the place of a speck
 _HIDDEN = 128
 
 
@@ -31,12 +32,12 @@ def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
 
 def mass_centres(pair: PairTokens) -> Float[Tensor, "pairs 2 3"]:
     """Centre of what is gone later, and of what is not yet there, in half sides of the box: where the motion
-    goes from, and where it goes to. NaN where less than a place's worth moved.
+    goes from, and where it goes to. NaN where of either there is less than half a place.
     """
     mass = moved_mass(pair)
     total = mass.sum(-1, keepdim=True)
     centre = torch.einsum("pft,ptc->pfc", mass, pair.position.float()) / total
-    return centre.masked_fill((total < 1).any(1, keepdim=True), torch.nan)
+    return centre.masked_fill((total < _LEAST).any(1, keepdim=True), torch.nan)
 
 
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
