@@ -96,14 +96,14 @@ def true_actions(names: Sequence[PairName], data_dir: str, *, frame: ActionFrame
     alone can know it: no picture says where the robot's own axes point. Tables are taken as they are.
 
     Raises:
-        DatasetError: labels, cameras or rows of a video are damaged, or missing where others have them.
+        DatasetError: labels, cameras or rows of a video are damaged, or missing in a folder that has some.
     """
     placed = [episode_and_view(name.video) for name in names]
     episode, view = [episode for episode, _ in placed], [view for _, view in placed]
     found = {}
     if data_dir and is_lerobot(data_dir):
         found = read_lerobot_actions(Path(data_dir), names)
-    elif data_dir and is_recorded(data_dir) and any(has_labels(data_dir, name) for name in set(episode)):
+    elif data_dir and is_recorded(data_dir) and has_labels(data_dir):
         return _recorded_actions(names, episode, view, Path(data_dir), frame=frame)
     elif data_dir and (Path(data_dir) / ACTIONS_FILE).is_file():
         found = read_action_table(Path(data_dir), names)

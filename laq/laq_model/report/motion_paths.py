@@ -39,7 +39,7 @@ def hand_path(recorded: RecordedFolder, name: PairName, *, side_px: int) -> Floa
     """
     episode, view = episode_and_view(name.video)
     folder = recorded.data_dir
-    if view == STILL_VIEW or not has_labels(folder, episode) or not has_geometry(folder, view, episode):
+    if view == STILL_VIEW or not has_labels(folder) or not has_geometry(folder, view, episode):
         return None
     camera = read_cameras(folder, view, episode)
     hand_m = read_labels(folder, episode).ee_pos_m[name.current_index : name.future_index + 1]

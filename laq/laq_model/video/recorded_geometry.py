@@ -140,9 +140,9 @@ def has_geometry(data_dir: str | Path, view: str, episode: str) -> bool:
     return _depth_path(data_dir, view, episode).exists() and _camera_path(data_dir, view, episode).exists()
 
 
-def has_labels(data_dir: str | Path, episode: str) -> bool:
-    """Whether somebody recorded what happened in this episode."""
-    return _label_path(data_dir, episode).exists()
+def has_labels(data_dir: str | Path) -> bool:
+    """Whether somebody recorded what happened: then every episode must have its labels."""
+    return (Path(data_dir) / "labels").is_dir()
 
 
 def read_cameras(data_dir: str | Path, view: str, episode: str) -> RecordedCameras:
