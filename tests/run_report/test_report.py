@@ -191,6 +191,16 @@ def test_recorded_hands_are_drawn_over_recorded_videos(made, tmp_path):
     }
 
 
+def test_videos_of_another_store_give_no_clips(made, tmp_path):
+    write_recorded(tmp_path / "other", episodes=2, num_frames=16)
+    page = report_page(
+        config_for(made, data_dir=str(tmp_path / "other"), features=str(made / "store"), videos="all")
+    )
+    assert len(page.pairs.names) == len(FeatureStore(made / "store"))
+    assert page.gallery is None
+    assert any("has none of the store's videos" in line for line in page.missing)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"every_n": -1}, "every_n must not be negative, got -1"), ({"batch_size": 0}, "batch_size must be")],

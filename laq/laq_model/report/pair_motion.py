@@ -30,18 +30,20 @@ class Compass:
     unit: str = "cm"
 
     def words(self, shift: Float[Tensor, " 3"]) -> str:
-        """Its large components: "2.1 cm to the right, 1.0 cm up"."""
+        """Its large components: "2.1 cm to the right, 1.0 up"."""
         names = (
             [("to the left", "to the right"), ("nearer", "away"), ("down", "up")]
             if self.is_camera
             else [("along −x", "along x"), ("along −y", "along y"), ("along −z", "along z")]
         )
         size = float(shift.norm())
-        parts = [
-            f"{100 * abs(value):.1f} {self.unit} {pair[value > 0]}"
+        large = [
+            (f"{100 * abs(value):.1f}", pair[value > 0])
             for value, pair in zip(shift.tolist(), names, strict=True)
             if abs(value) > size / 4
         ]
+        units = [f" {self.unit}", *("" for _ in large[1:])]
+        parts = [f"{length}{unit} {way}" for (length, way), unit in zip(large, units, strict=False)]
         return ", ".join(parts) or "nowhere"
 
 

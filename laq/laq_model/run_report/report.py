@@ -17,7 +17,7 @@ from ..report.evaluation_result import EvaluationResult, read_evaluation
 from ..report.known_limits import known_limits
 from ..report.output_file import make_output_folder
 from ..report.pair_frames import PairFrames
-from ..report.pair_motion import PairMotion, known_motion, seen_motion
+from ..report.pair_motion import known_motion, seen_motion
 from ..report.pair_scene import pair_scene_sections
 from ..report.run_page import RunPage, write_run_page
 from ..trained_run import TrainedRun, open_trained_run
@@ -75,9 +75,12 @@ def _with_pairs(
 ) -> RunPage:
     """The page with the codes of these pairs; with clips, too, of those whose videos are there."""
     page = replace(page, pairs=shown.pairs)
-    frames = PairFrames(shown.index) if shown.index else None
-    rows = [row for row, name in enumerate(shown.pairs.names) if frames and frames.has(name)]
-    if frames is None or not rows:
+    if shown.index is None:
+        return page
+    frames = PairFrames(shown.index)
+    rows = [row for row, name in enumerate(shown.pairs.names) if frames.has(name)]
+    if not rows:
+        missing.append(f"No clips, because {frames.index.root} has none of the store's videos (--data_dir).")
         return page
     if len(rows) < len(shown.pairs.names):
         missing.append(f"Clips are of the {len(rows)} pairs whose videos are in {frames.index.root}.")
@@ -92,9 +95,9 @@ def _with_pairs(
 
     frame = natural_frame(shown.encoder.geometry)
     truth = true_actions(pairs.names, shown.data.data_dir, frame=frame)
-    motion = known_motion(pairs.names, truth, frames.index.recorded, frame=frame)
-    if motion is None and source is not None:
-        motion = seen_motion(centres, scene_of, shown.encoder)
+    known = known_motion(pairs.names, truth, frames.index.recorded, frame=frame)
+    seen = seen_motion(centres, scene_of, shown.encoder) if source is not None else None
+    motion = known or seen
     gallery = code_gallery(pairs, frames, motion, config.gallery)
     if source is None:
         missing.append(
@@ -102,17 +105,13 @@ def _with_pairs(
             "them with --vggt_weights FILE."
         )
         return replace(page, gallery=gallery)
-    row = _liveliest(motion)
+    # Where the hand is known, its longest way; else where most moved, for a way may be that of a speck.
+    row = int((known.shift.norm(dim=1) if known else shown.mass[rows]).argmax())
     return replace(
         page,
         gallery=gallery,
         scene=pair_scene_sections(scene_of(row), pairs.names[row], shown.encoder),
     )
-
-
-def _liveliest(motion: PairMotion | None) -> int:
-    """The pair in which most moves; the first where that is not known."""
-    return 0 if motion is None else int(motion.shift.norm(dim=1).nan_to_num(-1.0).argmax())
 
 
 def _evaluation(config: RunReportConfig, run: TrainedRun, missing: list[str]) -> EvaluationResult | None:

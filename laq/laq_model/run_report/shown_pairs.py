@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..action_model.motion import mass_centres
+from ..action_model.motion import mass_centres, moved_mass
 from ..checkpoint import RunFolder
 from ..concerto_wrapper import EncoderConfig, build_encoder, build_geometry_source
 from ..errors import ConfigError, DatasetError
@@ -37,6 +37,7 @@ class ShownPairs:
 
     Attributes:
         centres: of what is gone and of what is new (``action_model.motion.mass_centres``).
+        mass: how much is gone, or how much is new, whichever is less; in places.
         data: how their frames look.
         index: their videos; None where these are not there.
         encoder: settings of their geometry.
@@ -45,6 +46,7 @@ class ShownPairs:
 
     pairs: CodedPairs
     centres: Float[Tensor, "pairs 2 3"]
+    mass: Float[Tensor, " pairs"]
     data: VideoDataConfig
     index: VideoIndex | None
     encoder: EncoderConfig
@@ -99,10 +101,11 @@ def shown_pairs(
         return None
     else:
         batches, source = _encoded(config, run, data, index, is_wanted=is_wanted, device=device)
-    pairs, centres = _coded(batches, run, device)
-    if pairs is None:
+    names, codes, centres, mass = _coded(batches, run, device)
+    if not names:
         raise DatasetError(_nothing_wanted(config))
-    return ShownPairs(pairs, centres, data, index, encoder, source)
+    pairs = CodedPairs(names, torch.cat(codes), run.model.config.codebook_size)
+    return ShownPairs(pairs, torch.cat(centres), torch.cat(mass), data, index, encoder, source)
 
 
 def _own_store(config: RunReportConfig, folder: RunFolder | None) -> str:
@@ -174,17 +177,17 @@ def _encoded(
 @torch.no_grad()
 def _coded(
     batches: Batches, run: TrainedRun, device: torch.device
-) -> tuple[CodedPairs | None, Float[Tensor, "pairs 2 3"]]:
+) -> tuple[list[PairName], list[Tensor], list[Tensor], list[Tensor]]:
+    """Names, and for each batch codes, centres and mass."""
     names: list[PairName] = []
-    codes, centres = [], []
+    codes, centres, mass = [], [], []
     for batch_names, batch in batches:
         tokens = batch.to(device)
         names += batch_names
         codes.append(run.model.encode(tokens).codes.cpu())
         centres.append(mass_centres(tokens).cpu())
-    if not names:
-        return None, torch.zeros(0, 2, 3)
-    return CodedPairs(names, torch.cat(codes), run.model.config.codebook_size), torch.cat(centres)
+        mass.append(moved_mass(tokens).sum(-1).amin(1).cpu())
+    return names, codes, centres, mass
 
 
 def _nothing_wanted(config: RunReportConfig) -> str:
