@@ -24,7 +24,7 @@ def result() -> EvaluationResult:
         "probe.linear.ee_displacement.r2_std": 0.016,
         f"view.fixed.{KEY}": 0.8,
         f"transfer.fixed_to_moving.{KEY}": -1.5,
-        f"control.random_codes.{KEY}": 0.01,
+        f"control.random_codes.{KEY}": -0.001,
         f"control.shuffled_pairs.{KEY}": 0.1,
         "nothing": float("nan"),
     }
@@ -49,7 +49,7 @@ def test_controls_stand_under_their_figure(result):
         ("random codes", True),
     ]
     assert table.rows[0].cells == ["0.75 ± 0.02", "0.80", "−1.50"]
-    assert table.rows[2].cells == ["0.01", "–", "–"]
+    assert table.rows[2].cells == ["0.00", "–", "–"]
 
 
 def test_a_missing_control_has_no_row(result):
@@ -70,7 +70,7 @@ def test_codes_have_a_column_for_each_token(result):
 def test_markdown_holds_the_same_tables(result):
     text = result.markdown()
     assert "| linear probe of the tokens | 0.75 ± 0.02 | 0.80 | −1.50 |" in text
-    assert "| *control: random codes* | 0.01 | – | – |" in text
+    assert "| *control: random codes* | 0.00 | – | – |" in text
     assert "- one note" in text
     assert "- num_pairs: 12" in text
 

@@ -177,7 +177,10 @@ class EvaluationResult:
         if value is None or not math.isfinite(value):
             return "–"
         deviation = self.figures.get(key.removesuffix("r2_mean") + "r2_std")
-        return f"{value:.2f}".replace("-", "−") + ("" if deviation is None else f" ± {deviation:.2f}")
+        # + 0.0: minus zero becomes zero.
+        return f"{round(value, 2) + 0.0:.2f}".replace("-", "−") + (
+            "" if deviation is None else f" ± {deviation:.2f}"
+        )
 
 
 def read_evaluation(path: Path) -> EvaluationResult:
