@@ -46,6 +46,11 @@ class RunFolder:
         """The configuration that the run was started with, as plain JSON values."""
         return self.record["config"]
 
+    @property
+    def trained_videos(self) -> frozenset[str]:
+        """Names of the videos that the run was trained on."""
+        return frozenset(self.record["data"].get("videos", {}))
+
     def lock(self) -> AbstractContextManager[None]:
         """Be the only process that trains in this folder.
 
@@ -205,6 +210,15 @@ def open_run(path: str | Path) -> RunFolder:
         return RunFolder(path, json.loads(file.read_text()))
     except ValueError as error:
         raise RunError(f"{file} is damaged ({error})") from error
+
+
+def find_run(path: str | Path) -> RunFolder | None:
+    """The run in this folder; None where it holds something else, such as a published model.
+
+    Raises:
+        RunError: the run's record is damaged.
+    """
+    return open_run(path) if (Path(path) / RUN_FILE).is_file() else None
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from laq_model import precompute as precompute_module
 from laq_model.checkpoint import open_run
 from laq_model.cli import main
 from laq_model.errors import DatasetError, RunError
-from laq_model.evaluation import token_batches
+from laq_model.evaluation import run_batches
 from laq_model.evaluation.coded_pairs import GROUPS
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
 from laq_model.evaluation.rival_codes import EvaluatedVideos, PixelCoder
@@ -56,7 +56,7 @@ def made(tmp_path_factory):
 def encoder():
     encoder = FakeEncoder()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (token_batches, precompute_module, build_source):
+        for module in (run_batches, precompute_module, build_source):
             patch.setattr(module, "build_encoder", lambda config, device: encoder)
         patch.setattr(probes, "MLP_STEPS", 10)
         yield encoder

@@ -15,12 +15,13 @@ from ..errors import DatasetError
 from ..feature_store import FeatureStore, PairName
 from ..rivals.frame_file import square_frames
 from ..rivals.pixel_laq import PixelLAQ
+from ..token_batches import Batches
 from ..trained_run import TrainedRun
 from ..video.index import VideoIndex
 from ..webm_dataset import VideoDataConfig
 from .coded_pairs import GROUPS, STANDSTILL_PAIRS, CodedPairs, Coder, code_pairs, join_coded
 from .config import EvaluateConfig
-from .token_batches import Batches, encoded_batches
+from .run_batches import batches_of_run
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class CameraFrameCoder:
         batches = self._stored(videos.names, config.batch_size)
         if batches is None:
             own = replace(videos.data, frame_size=self.run.data.frame_size)
-            batches = encoded_batches(config, self.run, videos.index, own, self.device)
+            batches = batches_of_run(config, self.run, videos.index, own, self.device)
         found, coded = code_pairs(batches, {"": Coder(self.run.model)}, device=self.device)
         return _in_order(videos.names, found, list(coded.values()))
 
