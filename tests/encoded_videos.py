@@ -12,11 +12,13 @@ from laq_model.video.config import VideoDataConfig
 from tiny_training import tiny_config
 
 
-def store_and_run(root: Path, data: VideoDataConfig, *, num_steps: int) -> None:
+def store_and_run(root: Path, data: VideoDataConfig, *, num_steps: int, every_n: int = 1) -> None:
     """``root/store`` and ``root/run``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precompute_module, "build_encoder", lambda config, device: FakeEncoder())
         precompute(
-            PrecomputeConfig(output_dir=root / "store", device="cpu", data=data, encoder=fake_config())
+            PrecomputeConfig(
+                output_dir=root / "store", every_n=every_n, device="cpu", data=data, encoder=fake_config()
+            )
         )
     train(tiny_config(root / "store", root / "run", data=data, encoder=fake_config(), num_steps=num_steps))

@@ -340,3 +340,19 @@ def test_what_was_recorded_is_handed_over_or_asked_for():
         is_metric=True,
     )
     assert_same_bits(SensorSource()(some_frames(1, 2), recorded), recorded)
+
+
+def test_recorded_frames_alone_are_each_their_own_world():
+    recorded = DepthAndCameras(
+        depth=torch.rand(1, 2, 4, 5),
+        confidence=torch.rand(1, 2, 4, 5),
+        intrinsics=torch.rand(1, 2, 3, 3),
+        cam_from_world=torch.rand(1, 2, 3, 4),
+        world_up=torch.rand(1, 3),
+        is_metric=True,
+    )
+    alone = build_source("sensor", SourceSettings(context="frame"))(some_frames(1, 2), recorded)
+    own = torch.eye(3, 4).expand(1, 2, 3, 4)
+    up = torch.tensor([[0.0, -1.0, 0.0]])
+    assert_same_bits(alone, replace(recorded, cam_from_world=own, world_up=up))
+    assert_same_bits(build_source("sensor", SourceSettings())(some_frames(1, 2), recorded), recorded)

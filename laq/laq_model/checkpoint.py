@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +26,6 @@ from torch import nn
 
 from . import __version__
 from .action_model.saved_model import save_model
-from .concerto_laq import ConcertoLAQ
 from .durable_files import folder_lock, new_folder, remove_folder, remove_leftovers, write_atomically
 from .errors import RunError
 from .weights import load_strict, read_weights
@@ -46,6 +45,11 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The configuration that the run was started with, as plain JSON values."""
         return self.record["config"]
+
+    @property
+    def trained_videos(self) -> frozenset[str]:
+        """Names of the videos that the run was trained on."""
+        return frozenset(self.record["data"].get("videos", {}))
 
     def lock(self) -> AbstractContextManager[None]:
         """Be the only process that trains in this folder.
@@ -90,7 +94,7 @@ class RunFolder:
 
     def save_checkpoint(
         self,
-        model: ConcertoLAQ,
+        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
         step: int,
@@ -100,6 +104,7 @@ class RunFolder:
         """Save whole or not at all; the older checkpoints go only after the new one stands.
 
         Args:
+            model: its ``config`` is a dataclass, and saved with it.
             notes: plain JSON values that a resumed run needs.
             keep: how many checkpoints stay, the new one among them.
 
@@ -109,7 +114,7 @@ class RunFolder:
         target = self.path / "checkpoints" / f"step_{step:08d}"
         try:
             with new_folder(target) as temporary:
-                save_model(temporary, model, model.config, with_card=False)
+                save_model(temporary, model, cast(Any, model.config), with_card=False)
                 torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
                 (temporary / "state.json").write_text(json.dumps({"step": step, "notes": notes}))
             for name in ("config.json", "model.safetensors"):
@@ -205,6 +210,15 @@ def open_run(path: str | Path) -> RunFolder:
         return RunFolder(path, json.loads(file.read_text()))
     except ValueError as error:
         raise RunError(f"{file} is damaged ({error})") from error
+
+
+def find_run(path: str | Path) -> RunFolder | None:
+    """The run in this folder; None where it holds something else, such as a published model.
+
+    Raises:
+        RunError: the run's record is damaged.
+    """
+    return open_run(path) if (Path(path) / RUN_FILE).is_file() else None
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:

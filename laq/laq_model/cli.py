@@ -49,6 +49,7 @@ COMMANDS = {
         "evaluate",
         "measure a trained run on held-out videos",
     ),
+    "report": ("run_report.report", "RunReportConfig", "report", "a page about a run: what its codes mean"),
     "benchmark make": (
         "simulation.episodes",
         "EpisodesConfig",

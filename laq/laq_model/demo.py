@@ -18,11 +18,9 @@ from .labelling.label import LabelConfig, label
 from .precompute import PrecomputeConfig, precompute
 from .presets import with_preset
 from .published_weights import embedded_file
-from .report.curves import draw_curves
-from .report.html_page import Section, write_page
 from .report.output_file import make_output_folder
-from .report.page_sections import Figure, Picture, Words
-from .report.scene_view import scene_view
+from .report.run_page import write_run_page
+from .run_report.report import RunReportConfig, report_page
 from .training.config import LoggingConfig, OptimizationConfig, TrainConfig
 from .training.loop import train
 from .video.config import VideoDataConfig
@@ -34,12 +32,6 @@ CONTROLS = {
     "untrained_model": "untrained model",
 }
 PROBE = "probe.linear.ee_displacement.r2_mean"
-LIMITS = (
-    "The networks of this demo are small ones that ship with the package, trained on rendered scenes of a "
-    "robot arm at a table. They read depth from a picture fairly well, but not how far a hand moves along "
-    "the line of sight, and their cameras are rough and refined afterwards; the published networks are made "
-    "for real footage. And 24 episodes are few: more data, better tokens."
-)
 
 
 @dataclass(frozen=True)
@@ -112,20 +104,26 @@ def demo(config: DemoConfig) -> EvaluationResult:
     with _part("label every pair", times):
         label(LabelConfig(checkpoint=run, features=str(store), output=labels))
     with _part("draw two frames in one world", times):
-        sections = _draw_pair(run, data, pictures)
-    sections = [*result.tables(), *_curves(run), *sections, Words("Known limits", LIMITS)]
-    write_page(
-        config.output / "index.html",
+        _draw_pair(run, data, pictures)
+    with _part("collect what each code means", times):
+        page = report_page(
+            RunReportConfig(
+                checkpoint=run,
+                data_dir=data.data_dir,
+                features=str(store),
+                evaluation=str(config.output / "evaluation" / "evaluation.json"),
+            )
+        )
+    page = replace(
+        page,
         title="Concerto-LAQ demo",
-        sections=sections,
-        lead="Action tokens from plain video: figures on episodes that were never trained on, each above the "
-        "same measurement where there is nothing to find.",
         footer="; ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items()),
     )
+    written = write_run_page(config.output / "index.html", page)
     print(summary(result.figures))
     print("\ntime of each part: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in times.items()))
     print(f"tokens of every pair: {labels}; trained run: {run}; pictures and clouds: {pictures}")
-    print(f"open next: {config.output / 'index.html'}")
+    print(f"open next: {written}")
     return result
 
 
@@ -172,34 +170,21 @@ def _training(config: DemoConfig, data: VideoDataConfig, encoder: EncoderConfig,
 def _train_or_go_on(config: TrainConfig) -> None:
     if (config.output_dir / RUN_FILE).exists():
         config = replace(config, resume=True)
-    train(config)
+    train(config, is_part=True)
 
 
-def _draw_pair(run: Path, data: VideoDataConfig, output: Path) -> list[Section]:
+def _draw_pair(run: Path, data: VideoDataConfig, output: Path) -> None:
     """Two frames of the first clip that the run held out."""
     video = Path(data.data_dir) / min(open_run(run).record["data"]["held_out"])
-    config = replace(
-        with_preset(VisualizeConfig(), "tiny"), video=str(video), output=output, frame=20, second_frame=30
+    visualize(
+        replace(
+            with_preset(VisualizeConfig(), "tiny"),
+            video=str(video),
+            output=output,
+            frame=20,
+            second_frame=30,
+        )
     )
-    drawn = visualize(config)
-    names = [f"frame {index}" for index in config.frame_indices]
-    picture = Picture(
-        (output / "overlay.png").read_bytes(),
-        alt=f"{' and '.join(names)} of {video.name} in one world, with the places that changed marked",
-        caption=f"{video.name}, a held-out clip, from RGB alone",
-        width_px=960,
-        is_sheet=True,
-    )
-    return [
-        Figure("What moved between two frames", [picture]),
-        scene_view(drawn.scene, names, title="The two frames in one world", config=config.encoder),
-    ]
-
-
-def _curves(run: Path) -> list[Section]:
-    rows = open_run(run).read_metrics()
-    metrics = ["copy_ratio_hard", "codes_used_fraction", "perplexity"]
-    return [Figure("Training", draw_curves(rows, metrics=metrics, controls={"copy_ratio_hard": 1.0}))]
 
 
 @contextmanager

@@ -60,8 +60,16 @@ def find_vggt_weights(model: str, *, file: str = "") -> Path:
             f"no VGGT model is called {model!r}; give a Hub repository such as facebook/VGGT-1B, "
             f"{EMBEDDED}, or pass --vggt_weights FILE"
         )
-    names = VGGT_COMMERCIAL_FILES if model == VGGT_COMMERCIAL else VGGT_FILES
-    return _from_hub(*_split(model, names), flag="--vggt_weights")
+    return _from_hub(*_split(model, _vggt_files(model)), flag="--vggt_weights")
+
+
+def has_vggt_weights(model: str, *, file: str = "") -> bool:
+    """Whether ``find_vggt_weights`` would find them on this machine, without fetching anything."""
+    if file:
+        return Path(file).expanduser().is_file()
+    if model == EMBEDDED or len(model.split("/")) < REPOSITORY_PARTS:
+        return model == EMBEDDED
+    return bool(cached_files(*_split(model, _vggt_files(model))))
 
 
 def find_concerto_weights(model: str, *, file: str = "") -> Path:
@@ -129,6 +137,10 @@ def licence_of(model: str, *, network: str = "vggt", file: str = "", stated: str
     if model in LICENCES:
         return LICENCES[model]
     return f"weights of {model}: see the licence on its page of the Hub"
+
+
+def _vggt_files(model: str) -> Sequence[str]:
+    return VGGT_COMMERCIAL_FILES if model == VGGT_COMMERCIAL else VGGT_FILES
 
 
 def _split(model: str, names: Sequence[str]) -> tuple[str, Sequence[str]]:

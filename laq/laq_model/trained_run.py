@@ -115,8 +115,8 @@ def open_trained_run(path: str | Path, *, device: torch.device | str = "cpu") ->
 def _run_settings(path: Path) -> tuple[EncoderConfig, VideoDataConfig, dict[str, Any]]:
     run = open_run(path)
     return (
-        _restore(EncoderConfig, run.config["encoder"], path),
-        _restore(VideoDataConfig, run.config["data"], path),
+        restore_config(EncoderConfig, run.config["encoder"], path),
+        restore_config(VideoDataConfig, run.config["data"], path),
         run.record["data"].get("tokens", {}),
     )
 
@@ -131,13 +131,21 @@ def _published_settings(path: Path) -> tuple[EncoderConfig, VideoDataConfig, dic
         )
     data = {name: tokens[name] for name in ("frame_size", "frame_offset")}
     return (
-        _restore(EncoderConfig, tokens["encoder"], path),
-        _restore(VideoDataConfig, data, path),
+        restore_config(EncoderConfig, tokens["encoder"], path),
+        restore_config(VideoDataConfig, data, path),
         tokens,
     )
 
 
-def _restore(config_type: type[Config], values: dict[str, Any], path: Path) -> Config:
+def restore_config(config_type: type[Config], values: dict[str, Any], path: Path) -> Config:
+    """A configuration from the JSON values that a run keeps of it.
+
+    Args:
+        path: of the run, for messages.
+
+    Raises:
+        RunError: settings that this version does not know.
+    """
     known = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:

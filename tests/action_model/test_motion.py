@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch.testing import assert_close
 
-from laq_model.action_model.motion import MOTION_CHANNELS, moved_mass, scene_motion
+from laq_model.action_model.motion import MOTION_CHANNELS, mass_centres, moved_mass, scene_motion
 from laq_model.action_model.places import compare_places
 from laq_model.structures import (
     DISPLACEMENT,
@@ -84,3 +84,13 @@ def test_the_predictor_s_frame_keeps_no_word_of_the_future():
     assert torch.equal(places.current, compare_places(stays, zeros, ones, size).current)
     assert not torch.equal(places.feat[:, 0], places.current)
     assert places.moved[0].tolist() == [0, -1, 0, 1, 0, 0]
+
+
+def test_motion_goes_from_the_middle_of_what_is_gone_to_the_middle_of_what_is_new():
+    # Of cells 0 to 2 and then 1 to 4, cell 0 is gone, and 3 and 4 are new.
+    assert_close(mass_centres(line_of_cells([0, 1, 2], [1, 2, 3, 4]))[0, :, 0], torch.tensor([0.0, 0.35]))
+
+
+def test_where_nothing_is_gone_or_nothing_new_no_way_is_known():
+    assert mass_centres(line_of_cells([], [2])).isnan().all()
+    assert mass_centres(line_of_cells([1, 2], [1, 2])).isnan().all()

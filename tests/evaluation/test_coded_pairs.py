@@ -46,7 +46,7 @@ def rows(tokens: PairTokens, which: slice) -> PairTokens:
 
 
 def test_errors_are_the_model_s_own_and_split_without_rest():
-    laq, tokens = model(), action_tokens(60, seed=3)
+    laq, tokens = model(), action_tokens(7, seed=3)
     codes = laq.encode(tokens).codes
     error, copy_error = prediction_errors(laq, tokens, laq.quantizer.lookup(codes))
     columns = {name: error[:, column] for column, name in enumerate(GROUPS)}
@@ -58,7 +58,6 @@ def test_errors_are_the_model_s_own_and_split_without_rest():
     is_enough = ((places.change_size > 0) & places.is_seen).sum(1) >= 3
     assert is_enough.sum() > 4
     assert_close(((columns["changed"] + columns["others"]) / 2)[is_enough], columns["all"][is_enough])
-    assert copy_error[:, 1].sum() > copy_error[:, 2].sum()
 
 
 def test_a_frame_with_itself_has_no_copy_error_and_nothing_that_changed():

@@ -6,18 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from recorded_folder import pair
 
 from encoded_videos import store_and_run
 from fake_encoder import FakeEncoder
 from laq_model import trained_run
 from laq_model.errors import RunError
-from laq_model.evaluation import token_batches
+from laq_model.evaluation import run_batches
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
 from laq_model.evaluation.small_frames import SIDE_PX, small_frames
 from laq_model.metrics import probes
 from laq_model.video.config import VideoDataConfig
 from laq_model.video.index import build_index
+from recorded_folder import pair
 from written_videos import write_video
 
 DATA = VideoDataConfig(frame_size=112, frame_offset=5, num_workers=2, held_out_fraction=0.4)
@@ -45,7 +45,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def encoder(monkeypatch):
     encoder = FakeEncoder()
-    monkeypatch.setattr(token_batches, "build_encoder", lambda config, device: encoder)
+    monkeypatch.setattr(run_batches, "build_encoder", lambda config, device: encoder)
     monkeypatch.setattr(probes, "MLP_STEPS", 10)
     return encoder
 

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from recorded_folder import pair
 
-from laq_model.evaluation.actions import TrueActions
 from laq_model.evaluation.coded_pairs import GROUPS, CodedPairs
 from laq_model.evaluation.figures import (
     agreement_figures,
@@ -12,6 +10,8 @@ from laq_model.evaluation.figures import (
     prediction_figures,
     standstill_figures,
 )
+from laq_model.known_actions.actions import TrueActions
+from recorded_folder import pair
 
 
 def coded(codes: list[list[int]], *, standstill: list[list[int]] | None = None, error=None, copying=None):

@@ -2,8 +2,8 @@
 
 import torch
 
-from laq_model.evaluation.actions import Target
 from laq_model.evaluation.probing import KINDS, Rows, Split, probe_figures, scopes_of, split_episodes
+from laq_model.known_actions.actions import Target
 
 EPISODES = [f"e{number}" for number in range(8) for _ in range(40)]
 EVERYTHING = Rows(torch.ones(320, dtype=torch.bool), torch.ones(320, dtype=torch.bool))

@@ -11,10 +11,10 @@ from torch.testing import assert_close
 from encoded_videos import store_and_run
 from fake_encoder import FakeEncoder
 from laq_model.errors import DatasetError
-from laq_model.evaluation import token_batches
-from laq_model.evaluation.actions import true_actions
+from laq_model.evaluation import run_batches
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
 from laq_model.feature_store import PairName
+from laq_model.known_actions.actions import true_actions
 from laq_model.lerobot.columns import dimension_names, numbers_of, read_columns
 from laq_model.lerobot.dataset import open_lerobot
 from laq_model.metrics import probes
@@ -158,7 +158,7 @@ def made(written, tmp_path_factory):
 
 @pytest.fixture
 def config(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(token_batches, "build_encoder", lambda config, device: FakeEncoder())
+    monkeypatch.setattr(run_batches, "build_encoder", lambda config, device: FakeEncoder())
     monkeypatch.setattr(probes, "MLP_STEPS", 10)
     return EvaluateConfig(
         checkpoint=made / "run", output_dir=str(tmp_path / "out"), probe_seeds=1, device="cpu"

@@ -15,6 +15,7 @@ from ..structures import DISPLACEMENT, OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTok
 
 MOTION_CHANNELS = 3
 _FEW = 0.1  # places: below about this many, motion counts as small
+_LEAST = 0.5  # places: the middle of less is the place of a speck
 _HIDDEN = 128
 
 
@@ -27,6 +28,16 @@ def moved_mass(pair: PairTokens) -> Float[Tensor, "pairs 2 tokens"]:
     """What of each place the other frame sees through: gone later, in frame 0; not yet there, in frame 1."""
     occupancy, seen_through = pair.feat[..., OCCUPANCY], pair.feat[..., SEEN_THROUGH]
     return occupancy.float() * seen_through.float() * seen_by_both(pair)[:, None]
+
+
+def mass_centres(pair: PairTokens) -> Float[Tensor, "pairs 2 3"]:
+    """Centre of what is gone later, and of what is not yet there, in half sides of the box: where the motion
+    goes from, and where it goes to. NaN where of either there is less than half a place.
+    """
+    mass = moved_mass(pair)
+    total = mass.sum(-1, keepdim=True)
+    centre = torch.einsum("pft,ptc->pfc", mass, pair.position.float()) / total
+    return centre.masked_fill((total < _LEAST).any(1, keepdim=True), torch.nan)
 
 
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:

@@ -29,10 +29,13 @@ NEW_SETTINGS: dict[int, dict[str, Any]] = {
 }
 
 
-def save_model(folder: Path, model: nn.Module, config: ConcertoLAQConfig, *, with_card: bool = True) -> None:
+def save_model(folder: Path, model: nn.Module, config: Any, *, with_card: bool = True) -> None:
     """Write configuration, weights and model card into an existing folder.
 
     Where the model comes from (see ``load_saved_weights``) is written with it.
+
+    Args:
+        config: dataclass of the model's sizes; a model card is for a ``ConcertoLAQConfig`` only.
 
     Raises:
         RunError: the model is of a run whose record is of another version, so no card can be written.

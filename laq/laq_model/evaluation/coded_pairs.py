@@ -98,7 +98,7 @@ def code_pairs(
         tokens = batch.to(device)
         for name, coder in coders.items():
             parts[name].append(_code_batch(tokens, coder))
-    return names, {name: _join(found) for name, found in parts.items() if found}
+    return names, {name: join_coded(found) for name, found in parts.items() if found}
 
 
 def _code_batch(tokens: PairTokens, coder: Coder) -> CodedPairs:
@@ -186,5 +186,6 @@ def _grouped(
     )
 
 
-def _join(parts: Sequence[CodedPairs]) -> CodedPairs:
+def join_coded(parts: Sequence[CodedPairs]) -> CodedPairs:
+    """Batches of one coder as one."""
     return CodedPairs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})

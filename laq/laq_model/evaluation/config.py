@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
+from ..rivals import Rival
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class EvaluateConfig:
     """Folder for evaluation.json, .md and .html; empty: `evaluation` in the run folder."""
     shuffled_run: str = ""
     """The run folder of a control, trained with --shuffle_pairs and otherwise the same flags."""
+    rivals: tuple[Rival, ...] = ()
+    """Rivals to train on the run's own pairs with its budget, and to measure beside it: `pixels` (patches of
+    colours, no geometry), `camera_frame` (its features by image patch, each frame alone). Each costs about a
+    training; they are kept, and go on, in `rivals` of the output folder. Empty: none."""
+    pixel_frame_size: int = 112
+    """Side of the frames that the rival `pixels` sees, in pixels."""
+    pixel_patch_size: int = 14
+    """Side of its patches, in pixels; the default gives LAPA's 8 x 8."""
     frame: Literal["auto", "world", "camera"] = "auto"
     """Axes of the true motion: of the recorded `world`, or of the current `camera`, levelled. auto: camera
     where geometry was predicted from pictures, which cannot say where a robot's axes point; else world."""
@@ -53,9 +62,14 @@ class EvaluateConfig:
     """cpu, cuda, ...; empty: the best there is."""
 
     def __post_init__(self) -> None:
-        for name in ("every_n", "batch_size", "probe_seeds"):
+        for name in ("every_n", "batch_size", "probe_seeds", "pixel_frame_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.pixel_patch_size < 1 or self.pixel_frame_size % self.pixel_patch_size:
+            raise ConfigError(
+                f"pixel_patch_size must divide pixel_frame_size, "
+                f"got {self.pixel_patch_size} for {self.pixel_frame_size}"
+            )
         if not self.probe_kinds:
             raise ConfigError("probe_kinds must name at least one kind: linear, mlp")
         if self.max_videos < 0:

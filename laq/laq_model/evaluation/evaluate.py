@@ -7,26 +7,30 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import open_run
+from ..checkpoint import find_run, open_run
 from ..encoder_fingerprint import refuse_other_tokens
 from ..errors import ConfigError, DatasetError, RunError
-from ..feature_store import differences
+from ..feature_store import FeatureStore, differences
+from ..known_actions.actions import ActionFrame, episode_and_view, natural_frame, true_actions
+from ..known_actions.lerobot_actions import ACTION, STATE
 from ..lerobot.dataset import is_lerobot
-from ..report.html_page import Section, write_page
+from ..report.evaluation_result import EvaluationResult
 from ..report.output_file import make_output_folder, write_file
-from ..report.page_sections import Figure, Words
+from ..report.run_page import RunPage, write_run_page
+from ..rivals import RIVALS
+from ..token_batches import Batches, stored_batches
 from ..trained_run import TrainedRun, open_trained_run
 from ..video.index import VideoIndex, build_index
 from ..webm_dataset import VideoDataConfig
-from .actions import ActionFrame, episode_and_view, true_actions
 from .coded_pairs import Coder, RandomCoder, code_pairs, untrained_coder
 from .config import EvaluateConfig
-from .lerobot_actions import ACTION, STATE
+from .page import evaluation_page
 from .probing import split_episodes
-from .result import EvaluationResult
+from .rival_codes import EvaluatedVideos
+from .rivals import train_rivals
+from .run_batches import ADVICE, batches_of_run
 from .small_frames import small_frames
 from .study import TRAINED, Study
-from .token_batches import Batches, encoded_batches, stored_batches
 
 __all__ = ["EvaluateConfig", "EvaluationResult", "evaluate"]
 
@@ -53,7 +57,13 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         max_videos=config.max_videos,
     )
     index = _index(data, config, notes)
+    rivals = train_rivals(config, run, output, device)
+    if not rivals:
+        notes.append(f"no rivals; --rivals {' '.join(RIVALS)} trains them on the run's pairs with its budget")
     names, coded = code_pairs(_batches(config, run, data, index, device), coders, device=device)
+    if index is not None:
+        videos = EvaluatedVideos(names, index, data)
+        coded |= {name: rival.code(videos, config) for name, rival in rivals.items()}
     frame = _frame(config, run)
     truth = true_actions(names, data_dir, frame=frame)
     if not truth.targets:
@@ -86,7 +96,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         "num_held_out_episodes": len(set(truth.episode) - seen),
     }
     result = EvaluationResult(figures, facts, [*notes, *study.warnings(figures)])
-    _write(output, result, study.pictures())
+    page = evaluation_page(study, result, run, folder=find_run(config.checkpoint), index=index, frame=frame)
+    _write(output, result, page)
     return result
 
 
@@ -124,8 +135,7 @@ def _controls(
 
 def _trained_on(checkpoint: Path) -> frozenset[str]:
     """The episodes that the run was trained on, by the names in its record."""
-    videos = open_run(checkpoint).record["data"].get("videos", {})
-    return frozenset(episode_and_view(video)[0] for video in videos)
+    return frozenset(episode_and_view(video)[0] for video in open_run(checkpoint).trained_videos)
 
 
 def _missing_truth(data_dir: str) -> str:
@@ -135,9 +145,7 @@ def _missing_truth(data_dir: str) -> str:
 
 
 def _frame(config: EvaluateConfig, run: TrainedRun) -> ActionFrame:
-    if config.frame == "auto":
-        return "world" if run.encoder.geometry == "sensor" else "camera"
-    return config.frame
+    return natural_frame(run.encoder.geometry) if config.frame == "auto" else config.frame
 
 
 def _index(data: VideoDataConfig, config: EvaluateConfig, notes: list[str]) -> VideoIndex | None:
@@ -145,7 +153,7 @@ def _index(data: VideoDataConfig, config: EvaluateConfig, notes: list[str]) -> V
     try:
         index = build_index(data)
     except (ConfigError, DatasetError) as error:
-        if not config.features:
+        if not config.features or config.rivals:
             raise
         notes.append(f"no controls that look at pictures: {error}")
         return None
@@ -161,23 +169,21 @@ def _batches(
     device: torch.device,
 ) -> Batches:
     if config.features or index is None:
-        return stored_batches(config, run)
-    return encoded_batches(config, run, index, data, device)
+        store = FeatureStore(config.features)
+        run.refuse_other_store(store, advice=ADVICE)
+        return stored_batches(
+            store,
+            is_wanted=lambda video: not config.view or episode_and_view(video)[1] == config.view,
+            every_n=config.every_n,
+            max_videos=config.max_videos,
+            batch_size=config.batch_size,
+            task="evaluate",
+        )
+    return batches_of_run(config, run, index, data, device)
 
 
-def _write(output: Path, result: EvaluationResult, pictures: Figure) -> None:
+def _write(output: Path, result: EvaluationResult, page: RunPage) -> None:
     write_file(output / "evaluation.json", result.json())
     write_file(output / "evaluation.md", result.markdown())
-    sections: list[Section] = [*result.tables(), pictures]
-    if result.notes:
-        sections.append(Words("Notes", "\n\n".join(result.notes)))
-    write_page(
-        output / "evaluation.html",
-        title="Evaluation of latent actions",
-        sections=sections,
-        lead="Figures on episodes that the model never saw, each above what the same measurement gives where "
-        "there is nothing to find.",
-        footer="; ".join(f"{name}: {value}" for name, value in result.facts.items()),
-    )
     print(result.markdown())
-    print(f"evaluation → {output / 'evaluation.html'}")
+    print(f"evaluation → {write_run_page(output / 'evaluation.html', page)}")

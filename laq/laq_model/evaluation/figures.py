@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..concerto_laq import ConcertoLAQ
 from ..feature_store import PairName
+from ..known_actions.actions import STILL_VIEW, TrueActions
 from ..metrics.codebook import code_usage, same_code_fraction
 from ..metrics.health import count_duplicates, identical_token_fraction
 from ..metrics.prediction import copy_ratio
-from .actions import STILL_VIEW, TrueActions
 from .coded_pairs import GROUPS, CodedPairs
 
 MOTION_SIZES = ("small", "medium", "large")  # thirds of the pairs

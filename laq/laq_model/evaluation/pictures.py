@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: told motion against true motion, and how often each code is used."""
+"""Pictures of an evaluation: told motion against true motion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from torch import Tensor
@@ -44,26 +44,6 @@ def draw_told_motion(
         alt = f"{title}: told against true motion along {name} for {len(told)} held-out pairs, R² {r2:.2f}"
         pictures.append(_picture(canvas, alt))
     return pictures
-
-
-def draw_code_use(codes: Int[Tensor, "pairs positions"], *, codebook_size: int) -> Picture:
-    """How many pairs have each code, most used first, one line a position."""
-    canvas = Canvas(figsize=(3.6, 2.6), dpi=160, layout="constrained")
-    axes = canvas.add_subplot()
-    for position, column in enumerate(codes.T):
-        counts = torch.bincount(column, minlength=codebook_size).sort(descending=True).values
-        heights = counts.clamp(min=0.5).tolist()
-        axes.plot(range(1, codebook_size + 1), heights, label=f"token {position}", linewidth=1.2)
-    even = len(codes) / codebook_size
-    axes.axhline(even, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), label="even use")
-    axes.set_yscale("log")
-    axes.set_xlabel("code, most used first", fontsize=9.5)
-    axes.set_ylabel("held-out pairs", fontsize=9.5)
-    axes.tick_params(labelsize=9)
-    axes.legend(fontsize=7.5, frameon=False, ncols=2)
-    canvas.suptitle("Use of the codes", fontsize=11)
-    used = int((torch.bincount(codes.flatten(), minlength=codebook_size) > 0).sum())
-    return _picture(canvas, f"how often each code occurs at each token; {used} of {codebook_size} occur")
 
 
 def _picture(canvas: Canvas, alt: str) -> Picture:

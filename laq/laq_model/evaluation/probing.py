@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..known_actions.actions import STILL_VIEW, Target
 from ..metrics.probes import ProbeResult, mlp_probe, ridge_probe
-from .actions import STILL_VIEW, Target
 
 Kind = Literal["linear", "mlp"]
 KINDS: tuple[Kind, ...] = ("linear", "mlp")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..concerto_laq import ConcertoLAQ
 from ..feature_store import PairName
+from ..known_actions.actions import TrueActions
 from ..metrics.health import Health, find_warnings
-from ..report.page_sections import Figure
-from .actions import TrueActions
+from ..report.page_sections import Picture
 from .coded_pairs import CodedPairs
 from .figures import (
     agreement_figures,
@@ -22,7 +22,7 @@ from .figures import (
     prediction_figures,
     standstill_figures,
 )
-from .pictures import draw_code_use, draw_told_motion
+from .pictures import draw_told_motion
 from .probing import KINDS, Kind, Rows, Split, fit_probe, fold_of, probe_figures, scopes_of
 
 TRAINED = "trained"  # the coder that the others are controls of
@@ -96,8 +96,8 @@ class Study:
             )
         return found
 
-    def pictures(self) -> Figure:
-        """Told against true motion where the truth is known, and the use of the codes."""
+    def pictures(self) -> list[Picture]:
+        """Told against true motion, where the truth is known."""
         found = []
         target = self.truth.targets.get(MAIN_TARGET)
         for prefix, rows in scopes_of(self.truth.view).items():
@@ -107,9 +107,7 @@ class Study:
                 title = prefix.split(".")[1] + " camera" if prefix else "all cameras"
                 true = target.values[fold.is_test]
                 found += draw_told_motion(told, true, dimensions=target.dimensions, title=title)
-        codes = self.coded[TRAINED].codes[self.is_held_out]
-        found.append(draw_code_use(codes, codebook_size=self.model.config.codebook_size))
-        return Figure("Pictures", found)
+        return found
 
     def _figures_of(self, coded: CodedPairs, *, is_control: bool) -> dict[str, float]:
         is_held_out, codebook_size = self.is_held_out, self.model.config.codebook_size

@@ -17,7 +17,7 @@ SourceBuilder = Callable[[SourceSettings], GeometrySource]
 
 _BUILDERS: dict[str, SourceBuilder] = {
     "vggt": build_vggt_source,
-    "sensor": lambda settings: SensorSource(),
+    "sensor": lambda settings: SensorSource(context=settings.context),
 }
 
 

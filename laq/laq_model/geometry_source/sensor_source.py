@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import GeometryError
 from ..structures import DepthAndCameras
+from .protocol import GeometryContext
 
 
 class SensorSource:
-    """Recorded depth and cameras, in metres."""
+    """Recorded depth and cameras, in metres.
+
+    With ``context="clip"`` all views share the recorded world. With ``"frame"`` each frame is alone: its
+    camera is the world and counts as level, as for predicted geometry.
+    """
 
     name = "sensor"
+
+    def __init__(self, *, context: GeometryContext = "clip"):
+        self.context = context
 
     def __call__(
         self, frames: Float[Tensor, "scenes views 3 height width"], recorded: DepthAndCameras | None
@@ -28,11 +37,16 @@ class SensorSource:
                 "use geometry=vggt, or a folder in the recorded layout (docs/data-formats.md)"
             )
         device = frames.device
+        cam_from_world, world_up = recorded.cam_from_world.to(device), recorded.world_up.to(device)
+        if self.context == "frame":
+            cam_from_world = torch.eye(3, 4, device=device).expand_as(cam_from_world)
+            # OpenCV's y points down: a level camera has its up along -y.
+            world_up = torch.tensor([0.0, -1.0, 0.0], device=device).expand_as(world_up)
         return DepthAndCameras(
             depth=recorded.depth.to(device),
             confidence=recorded.confidence.to(device),
             intrinsics=recorded.intrinsics.to(device),
-            cam_from_world=recorded.cam_from_world.to(device),
-            world_up=recorded.world_up.to(device),
+            cam_from_world=cam_from_world,
+            world_up=world_up,
             is_metric=recorded.is_metric,
         )

@@ -18,6 +18,9 @@ from .output_file import write_file
 # Only what the page itself carries may be used; 'none' for all that could reach a network.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
+# Set beside the name of what a figure or a group must be compared with.
+CONTROL_TAG = '<span class="tag">control</span>'
+
 
 @runtime_checkable
 class Section(Protocol):

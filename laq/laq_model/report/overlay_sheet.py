@@ -65,18 +65,30 @@ def write_overlay_sheet(
     frame_names: tuple[str, str],
     config: EncoderConfig,
 ) -> None:
-    """Write the PNG of a scene's two views and what changed between them.
+    """Write ``overlay_png`` to ``path``, in one step.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_file(path, overlay_png(scene, changed, title=title, frame_names=frame_names, config=config))
+
+
+def overlay_png(
+    scene: SceneObservation,
+    changed: ChangedCells,
+    *,
+    title: str,
+    frame_names: tuple[str, str],
+    config: EncoderConfig,
+) -> bytes:
+    """A scene's two views and what changed between them, as a PNG file.
 
     Args:
-        path: replaced in one step.
         scene: one scene of two views.
         changed: what ``find_changed_cells`` says of it.
         title: which video it is.
         frame_names: how the two frames are called, current first.
         config: the encoder's, for its cells and voxels.
-
-    Raises:
-        RunError: the file cannot be written.
     """
     unit = unit_of(scene)
     sheet = Sheet(title, rows=2, columns=4)
@@ -95,7 +107,7 @@ def write_overlay_sheet(
         picture = draw_cloud(coord, color, side, half_width=width, point_size=point_size, on_top=is_changed)
         sheet.cloud(picture, side, half_width=width, unit=unit)
     sheet.text("cells of the world", _legend(scene, changed, frame_names, config.cell_size_m))
-    write_file(path, sheet.png())
+    return sheet.png()
 
 
 def _legend(

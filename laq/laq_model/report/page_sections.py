@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .html_page import paragraphs
+from .html_page import CONTROL_TAG, paragraphs
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Figure:
 
 
 def _row(row: Row) -> str:
-    tag = '<span class="tag">control</span>' if row.is_control else ""
+    tag = CONTROL_TAG if row.is_control else ""
     cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells)
     opening = '<tr class="control">' if row.is_control else "<tr>"
     return f'{opening}<th scope="row">{html.escape(row.name)}{tag}</th>{cells}</tr>'

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ConfigError
-from .html_page import paragraphs
+from .html_page import CONTROL_TAG, paragraphs
 
 SECONDS_PER_FRAME = 0.2  # slow enough to see what a short motion does
 _STEPS = 32767  # coordinates travel as int16
@@ -40,10 +40,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipGroup:
-    """Clips that belong together, such as those that share a code."""
+    """Clips that belong together, such as those that share a code.
+
+    Attributes:
+        text: plain words under the name.
+        is_control: what the other groups must be compared with; it is tagged.
+    """
 
     name: str
     clips: Sequence[Clip]
+    text: str = ""
+    is_control: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class ClipGallery:
     def body(self) -> str:
         """A heading and a row of clips for each group."""
         groups = "\n".join(
-            f'<h3>{html.escape(group.name)}</h3>\n<ul class="clips">'
+            f"<h3>{html.escape(group.name)}{CONTROL_TAG if group.is_control else ''}</h3>\n"
+            f'{paragraphs(group.text)}<ul class="clips">'
             + "".join(_clip(clip) for clip in group.clips)
             + "</ul>"
             for group in self.groups
@@ -161,7 +169,7 @@ def _motion(clip: Clip, width: int, height: int) -> str:
     # A pixel's number is its middle, so the picture starts at −0.5.
     places = [f"{u + 0.5:.1f},{v + 0.5:.1f}" for u, v in clip.motion_px.tolist()]
     end_x, end_y = places[-1].split(",")
-    thick = max(width, height) / 40
+    thick = max(width, height) / 60
     line = f'points="{" ".join(places)}" fill="none" stroke-linecap="round" stroke-linejoin="round"'
     return (
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">'

@@ -55,8 +55,12 @@ class Interruption:
         self._previous = {}
 
 
-def resume_command(num_processes: int, *, has_gpu: bool) -> str:
-    """The command line that goes on with the run of this process."""
+def resume_command(num_processes: int, *, has_gpu: bool, flag: str = "--resume") -> str:
+    """The command line that goes on with the run of this process.
+
+    Args:
+        flag: that tells it to; empty for a job that goes on by itself, with a training as one of its parts.
+    """
     program, *flags = sys.argv
     words = [program] if os.access(program, os.X_OK) and not program.endswith(".py") else ["python", program]
     if num_processes > 1:
@@ -64,4 +68,4 @@ def resume_command(num_processes: int, *, has_gpu: bool) -> str:
             ["accelerate", "launch", "--num_processes"] if has_gpu else ["torchrun", "--nproc_per_node"]
         )
         words = [*launcher, str(num_processes), program]
-    return shlex.join([*words, *(flag for flag in flags if flag != "--resume"), "--resume"])
+    return shlex.join([*words, *(word for word in flags if word != flag), *([flag] if flag else [])])

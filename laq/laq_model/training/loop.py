@@ -58,14 +58,18 @@ class _Run:
     optimizer: torch.optim.Optimizer
     folder: RunFolder
     watch: HealthWatch
+    is_part: bool
 
     @property
     def own_model(self) -> ConcertoLAQ:
         return self.accelerator.unwrap_model(self.model)
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, *, is_part: bool = False) -> TrainResult:
     """Train, or continue training, in ``config.output_dir``.
+
+    Args:
+        is_part: of a job that goes on by itself when it is started again (and so needs no ``--resume``).
 
     Raises:
         LAQError: bad settings, data, weights or folder; nothing that was saved before is lost.
@@ -99,7 +103,9 @@ def train(config: TrainConfig) -> TrainResult:
         for buffer in model.buffers():  # the parameters follow from the seed, or from the checkpoint
             broadcast(buffer)
         model, optimizer = accelerator.prepare(model, optimizer)
-        run = _Run(config, source, accelerator, model, optimizer, folder, HealthWatch(notes.get("health")))
+        run = _Run(
+            config, source, accelerator, model, optimizer, folder, HealthWatch(notes.get("health")), is_part
+        )
         with RunLog(folder, accelerator, config, first_step=step) as log:
             return run_steps(run, log, first_step=step)
 
@@ -135,8 +141,12 @@ def run_steps(run: _Run, log: RunLog, *, first_step: int) -> TrainResult:
             if done == last or done % logging.save_every == 0 or (must_stop and is_evaluated):
                 save(run, done)
             if must_stop and done < last:
-                has_gpu = run.accelerator.device.type == "cuda"
-                log.interrupted(done, resume_command(run.accelerator.num_processes, has_gpu=has_gpu))
+                command = resume_command(
+                    run.accelerator.num_processes,
+                    has_gpu=run.accelerator.device.type == "cuda",
+                    flag="" if run.is_part else "--resume",
+                )
+                log.interrupted(done, command)
                 break
         else:
             held_out = held_out or evaluate(run)  # resumed after the last step

@@ -140,6 +140,11 @@ def has_geometry(data_dir: str | Path, view: str, episode: str) -> bool:
     return _depth_path(data_dir, view, episode).exists() and _camera_path(data_dir, view, episode).exists()
 
 
+def has_labels(data_dir: str | Path) -> bool:
+    """Whether somebody recorded what happened: then every episode must have its labels."""
+    return (Path(data_dir) / "labels").is_dir()
+
+
 def read_cameras(data_dir: str | Path, view: str, episode: str) -> RecordedCameras:
     """The camera of one video.
 
@@ -198,7 +203,7 @@ def read_labels(data_dir: str | Path, episode: str) -> RecordedLabels:
     Raises:
         DatasetError: the file is missing, damaged or of other shapes.
     """
-    path = Path(data_dir) / "labels" / f"{episode}.npz"
+    path = _label_path(data_dir, episode)
     arrays = _read_arrays(path, {"actions": 2, "ee_pos": 2, "gripper_open": 1, "object_pose": 2})
     num_frames = len(arrays["ee_pos"])
     expected = {"actions": num_frames - 1, "gripper_open": num_frames, "object_pose": num_frames}
@@ -286,3 +291,7 @@ def _depth_path(data_dir: str | Path, view: str, episode: str) -> Path:
 
 def _camera_path(data_dir: str | Path, view: str, episode: str) -> Path:
     return Path(data_dir) / "cameras" / view / f"{episode}.npz"
+
+
+def _label_path(data_dir: str | Path, episode: str) -> Path:
+    return Path(data_dir) / "labels" / f"{episode}.npz"

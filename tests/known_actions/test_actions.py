@@ -1,15 +1,17 @@
 """The truth about pairs, by hand."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from recorded_folder import FRAMES, camera_at, pair, write_recorded
 from torch.testing import assert_close
 
 from laq_model.errors import DatasetError
-from laq_model.evaluation.actions import episode_and_view, rotation_vector, true_actions
+from laq_model.known_actions.actions import episode_and_view, rotation_vector, true_actions
+from recorded_folder import FRAMES, camera_at, pair, write_recorded
 
 
 @pytest.fixture
@@ -134,3 +136,10 @@ class TestActionTable:
         (tmp_path / "actions.parquet").write_bytes(b"PAR1 no more")
         with pytest.raises(DatasetError, match=r"actions.parquet is damaged"):
             true_actions([pair("cup.webm", 0, 1)], str(tmp_path), frame="world")
+
+
+def test_a_recorded_folder_without_any_labels_knows_no_actions(tmp_path):
+    folder = write_recorded(tmp_path / "r", {"fixed": [camera_at(0)] * FRAMES}, episodes=("a", "b"))
+    names = [pair("videos/fixed/a.webm", 0, 2), pair("videos/fixed/b.webm", 0, 2)]
+    shutil.rmtree(folder / "labels")
+    assert true_actions(names, str(folder), frame="world").targets == {}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from laq_model.evaluation.result import EvaluationResult
+from laq_model.errors import RunError
+from laq_model.report.evaluation_result import EvaluationResult, read_evaluation
 
 KEY = "probe.linear.ee_displacement.r2_mean"
 
@@ -23,7 +24,7 @@ def result() -> EvaluationResult:
         "probe.linear.ee_displacement.r2_std": 0.016,
         f"view.fixed.{KEY}": 0.8,
         f"transfer.fixed_to_moving.{KEY}": -1.5,
-        f"control.random_codes.{KEY}": 0.01,
+        f"control.random_codes.{KEY}": -0.001,
         f"control.shuffled_pairs.{KEY}": 0.1,
         "nothing": float("nan"),
     }
@@ -47,8 +48,8 @@ def test_controls_stand_under_their_figure(result):
         ("trained on shuffled pairs", True),
         ("random codes", True),
     ]
-    assert table.rows[0].cells == ["0.75 ± 0.02", "0.8", "-1.5"]
-    assert table.rows[2].cells == ["0.01", "–", "–"]
+    assert table.rows[0].cells == ["0.75 ± 0.02", "0.80", "−1.50"]
+    assert table.rows[2].cells == ["0.00", "–", "–"]
 
 
 def test_a_missing_control_has_no_row(result):
@@ -68,7 +69,26 @@ def test_codes_have_a_column_for_each_token(result):
 
 def test_markdown_holds_the_same_tables(result):
     text = result.markdown()
-    assert "| linear probe of the tokens | 0.75 ± 0.02 | 0.8 | -1.5 |" in text
-    assert "| *control: random codes* | 0.01 | – | – |" in text
+    assert "| linear probe of the tokens | 0.75 ± 0.02 | 0.80 | −1.50 |" in text
+    assert "| *control: random codes* | 0.00 | – | – |" in text
     assert "- one note" in text
     assert "- num_pairs: 12" in text
+
+
+def test_what_was_written_is_read_back(result, tmp_path):
+    file = tmp_path / "evaluation.json"
+    file.write_text(result.json())
+    found = read_evaluation(file)
+    assert found.figures == {key: value for key, value in result.figures.items() if key != "nothing"}
+    assert (found.facts, found.notes) == (result.facts, result.notes)
+    assert found.markdown() == result.markdown()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"notes": 1}', '{"notes": [], "copy_ratio_hard": [1]}'])
+def test_what_is_no_evaluation_is_refused(text, tmp_path):
+    file = tmp_path / "evaluation.json"
+    file.write_text(text)
+    with pytest.raises(RunError, match=r"evaluation\.json is no evaluation\.json of evaluate, or damaged"):
+        read_evaluation(file)
+    with pytest.raises(RunError, match=r"cannot read .*gone\.json"):
+        read_evaluation(tmp_path / "gone.json")

@@ -6,15 +6,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ..report.page_sections import Row, Table
+from ..errors import RunError
+from .page_sections import Row, Table
 
 # Control's name in a figure's key → what people read.
 CONTROL_NAMES = {
     "shuffled_pairs": "trained on shuffled pairs",
     "untrained_model": "untrained model",
     "random_codes": "random codes",
+    "pixels": "rival: pixels only, same pairs and budget",
+    "camera_frame": "rival: image patches of single frames, same pairs and budget",
     "first_frame": "first frame only (pixels)",
     "pixel_difference": "difference of both frames (pixels)",
 }
@@ -62,8 +66,15 @@ class EvaluationResult:
 
     def tables(self) -> list[Table]:
         """Headline figures beside their controls, for a page."""
-        found = [self._prediction_table(), self._code_table()]
-        found += [self._probe_table(target, title) for target, title in _TARGETS.items()]
+        return [*self.code_tables(), *self.probe_tables()]
+
+    def code_tables(self) -> list[Table]:
+        """What needs no truth: how well the codes predict, and how they are used."""
+        return [table for table in (self._prediction_table(), self._code_table()) if table.rows]
+
+    def probe_tables(self) -> list[Table]:
+        """What a probe reads off the tokens, for each target whose truth was known."""
+        found = (self._probe_table(target, title) for target, title in _TARGETS.items())
         return [table for table in found if table.rows]
 
     def markdown(self) -> str:
@@ -163,9 +174,38 @@ class EvaluationResult:
         ]
 
     def _spread(self, key: str) -> str:
+        """An R² and its deviation: two digits, because the third is within the deviation."""
+        value = self.figures.get(key)
+        if value is None or not math.isfinite(value):
+            return "–"
         deviation = self.figures.get(key.removesuffix("r2_mean") + "r2_std")
-        spread = "" if deviation is None or key not in self.figures else f" ± {deviation:.2f}"
-        return _number(self.figures.get(key)) + spread
+        # + 0.0: minus zero becomes zero.
+        return f"{round(value, 2) + 0.0:.2f}".replace("-", "−") + (
+            "" if deviation is None else f" ± {deviation:.2f}"
+        )
+
+
+def read_evaluation(path: Path) -> EvaluationResult:
+    """What ``EvaluationResult.json`` wrote.
+
+    Raises:
+        RunError: no such file, or no evaluation.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        notes = [str(note) for note in found.pop("notes")]
+        is_fact = {key: isinstance(value, str) or key.startswith("num_") for key, value in found.items()}
+        return EvaluationResult(
+            {key: float(value) for key, value in found.items() if not is_fact[key] and value is not None},
+            {key: value for key, value in found.items() if is_fact[key]},
+            notes,
+        )
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path} ({error.strerror}); give an evaluation.json of evaluate"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is no evaluation.json of evaluate, or damaged ({error!r})") from error
 
 
 def _number(value: float | None) -> str:

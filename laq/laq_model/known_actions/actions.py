@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..feature_store import PairName
 from ..lerobot.dataset import is_lerobot
-from ..video.recorded_geometry import has_geometry, is_recorded, read_cameras, read_labels
+from ..video.recorded_geometry import has_geometry, has_labels, is_recorded, read_cameras, read_labels
 from .action_table import ACTIONS_FILE, read_action_table
 from .lerobot_actions import read_lerobot_actions
 
@@ -60,6 +60,27 @@ class TrueActions:
     targets: Mapping[str, Target] = field(default_factory=dict)
     camera_motion: Target | None = None
 
+    def of(self, rows: Sequence[int]) -> TrueActions:
+        """Of some of the pairs."""
+        chosen = list(rows)
+
+        def part(target: Target) -> Target:
+            return Target(target.values[chosen], target.dimensions)
+
+        return TrueActions(
+            [self.episode[row] for row in rows],
+            [self.view[row] for row in rows],
+            {name: part(target) for name, target in self.targets.items()},
+            part(self.camera_motion) if self.camera_motion else None,
+        )
+
+
+def natural_frame(geometry: str) -> ActionFrame:
+    """The axes in which a model can know motion, given where its depth and cameras come from: those of the
+    recorded world, or the camera's own where no picture says where a robot's axes point.
+    """
+    return "world" if geometry == "sensor" else "camera"
+
 
 def episode_and_view(video: str) -> tuple[str, str]:
     """(NAME, VIEW) of ``videos/VIEW/NAME.webm``; any other path is an episode of its own, without view."""
@@ -75,14 +96,14 @@ def true_actions(names: Sequence[PairName], data_dir: str, *, frame: ActionFrame
     alone can know it: no picture says where the robot's own axes point. Tables are taken as they are.
 
     Raises:
-        DatasetError: labels, cameras or rows of a video are missing or damaged.
+        DatasetError: labels, cameras or rows of a video are damaged, or missing in a folder that has some.
     """
     placed = [episode_and_view(name.video) for name in names]
     episode, view = [episode for episode, _ in placed], [view for _, view in placed]
     found = {}
     if data_dir and is_lerobot(data_dir):
         found = read_lerobot_actions(Path(data_dir), names)
-    elif data_dir and is_recorded(data_dir):
+    elif data_dir and is_recorded(data_dir) and has_labels(data_dir):
         return _recorded_actions(names, episode, view, Path(data_dir), frame=frame)
     elif data_dir and (Path(data_dir) / ACTIONS_FILE).is_file():
         found = read_action_table(Path(data_dir), names)

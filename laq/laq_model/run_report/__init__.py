@@ -1,0 +1,1 @@
+"""The report job: a trained run and its videos → one page: its training, its figures, what codes mean."""
