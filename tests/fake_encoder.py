@@ -5,7 +5,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
-from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, DepthAndCameras, PairTokens
+from laq_model.structures import (
+    FREE,
+    GEOMETRY_CHANNELS,
+    OCCUPANCY,
+    OCCUPIED,
+    SEEN_THROUGH,
+    DepthAndCameras,
+    PairTokens,
+)
 
 CHANNELS = 6
 NUM_TOKENS = 8
@@ -32,6 +40,7 @@ class FakeEncoder(ConcertoEncoder):
         position = torch.zeros(len(frames), NUM_TOKENS, 3)
         position[..., 0] = torch.linspace(-1, 1, NUM_TOKENS)
         feat = stripes[..., None] * scale * is_occupied[..., None]
+        feat[..., OCCUPANCY] = is_occupied.float()
         feat[..., SEEN_THROUGH] = (is_occupied & ~is_occupied.flip(1)).float()
         return PairTokens(
             feat=feat,
