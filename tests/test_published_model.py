@@ -19,6 +19,7 @@ from laq_model.concerto_wrapper import EncoderConfig
 from laq_model.config_file import read_settings, with_settings
 from laq_model.encoder_fingerprint import token_settings
 from laq_model.errors import RunError
+from laq_model.evaluation.evaluate import EvaluateConfig, evaluate
 from laq_model.trained_run import open_trained_run
 from laq_model.training.config import TrainConfig, as_json
 from laq_model.video.config import VideoDataConfig
@@ -214,6 +215,13 @@ def test_a_published_model_is_used_like_its_run(tmp_path):
     assert (published.data.frame_size, published.data.frame_offset) == (112, 7)
     tokens = tokens_of("a.webm", 4)
     assert torch.equal(published.model.encode(tokens).codes, own.model.encode(tokens).codes)
+
+
+def test_evaluating_a_published_model_says_what_to_give(tmp_path):
+    publish(make_run(tmp_path / "run", EMBEDDED).path, tmp_path / "out")
+    config = EvaluateConfig(checkpoint=tmp_path / "out", data_dir="videos", device="cpu")
+    with pytest.raises(RunError, match=r"out is a published model .*--data_dir .*and --is_new_data"):
+        evaluate(config)
 
 
 def test_a_model_that_does_not_name_its_tokens_is_refused(tmp_path):

@@ -1,4 +1,7 @@
-"""The visualize job: one or two frames of a video as clouds, pictures and cameras, without point network."""
+"""The visualize job: frames of a video as clouds, pictures and cameras, without point network.
+
+With --rerun, a whole clip as a recording; only its tokens, if asked for, need the point network.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,10 @@ from .report.html_page import write_page
 from .report.output_file import make_output_folder
 from .report.overlay_sheet import highlight, write_overlay_sheet
 from .report.ply import write_ply
+from .report.rerun_recording import require_rerun, write_recording
 from .report.scene_view import scene_view
-from .structures import DepthAndCameras
+from .structures import DepthAndCameras, LatentActions
+from .trained_run import open_trained_run
 from .video.config import VideoDataConfig
 from .video.decode import read_frames
 from .video.frame_table import FrameTable
@@ -47,12 +52,23 @@ class VisualizeConfig:
     """Number of a second frame: both are then seen as one scene, and an overlay shows what moved."""
     frame_size: int = 224
     """Side of the square frames, in pixels; a multiple of 14."""
+    rerun: bool = False
+    """Write a Rerun recording (VIDEO.rrd) of the whole clip too: pictures, depth, cameras and clouds in one
+    world (extra [rerun]; open it with `rerun FILE`)."""
+    rerun_frames: int = 8
+    """Frames of the recording, evenly spread over the clip; all of them are seen as one scene."""
+    checkpoint: Path | None = None
+    """The run folder of a training run: the recording then shows its tokens over time."""
     device: str = ""
     """cpu, cuda, ...; empty: the best there is."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
         VideoDataConfig(frame_size=self.frame_size)  # its rule, and its words for what breaks it
+        if self.rerun_frames < 1:
+            raise ConfigError(f"rerun_frames must be at least 1, got {self.rerun_frames}")
+        if self.checkpoint is not None and not self.rerun:
+            raise ConfigError("--checkpoint is for the tokens of a recording; give --rerun too")
 
     @property
     def frame_indices(self) -> list[int]:
@@ -83,10 +99,12 @@ def visualize(config: VisualizeConfig) -> Visualization:
     video = Path(config.video)
     if not video.is_file():
         raise VideoReadError(f"--video {video}: there is no such file")
+    if config.rerun:
+        require_rerun()
     make_output_folder(config.output)
     table = scan_one_video(video)
     pictures = read_frames(video, table, config.frame_indices)
-    scene = observe_frames(config, pictures, _recorded(config, video))
+    scene = observe_frames(config, pictures, _recorded(config, video, config.frame_indices))
     _report_scene(config, video, table, scene)
 
     frames = [_seen_frame(index, table) for index in config.frame_indices]
@@ -101,6 +119,8 @@ def visualize(config: VisualizeConfig) -> Visualization:
     if len(frames) == 2:
         files += _write_overlay(config, video.name, scene)
     files.append(_write_view(config, video.name, scene))
+    if config.rerun:
+        files.append(_write_rerun(config, video, table))
     print(f"wrote to {config.output}: {', '.join(file.name for file in files)}")
     return Visualization(scene, files)
 
@@ -111,14 +131,18 @@ def observe_frames(
     recorded: DepthAndCameras | None,
 ) -> SceneObservation:
     """The pictures as views of one scene."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(config)
     source = build_geometry_source(config.encoder, device=device)
     squares = np.stack([square_frame(picture, config.frame_size) for picture in pictures])
     frames = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2).float() / 255
     return observe_scenes(source, frames[None], recorded, config=config.encoder)
 
 
-def _recorded(config: VisualizeConfig, video: Path) -> DepthAndCameras | None:
+def _device(config: VisualizeConfig) -> torch.device:
+    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _recorded(config: VisualizeConfig, video: Path, indices: Sequence[int]) -> DepthAndCameras | None:
     """What was recorded with ``DIR/videos/VIEW/NAME.webm``, where it was, and where the source wants it."""
     parts = video.resolve().parts
     if config.encoder.geometry == "vggt" or len(parts) < 4 or parts[-3] != "videos":
@@ -126,9 +150,7 @@ def _recorded(config: VisualizeConfig, video: Path) -> DepthAndCameras | None:
     data_dir = video.resolve().parents[2]
     if not is_recorded(data_dir):
         return None
-    return read_sensor(
-        open_recorded(data_dir), "/".join(parts[-3:]), config.frame_indices, frame_size=config.frame_size
-    )
+    return read_sensor(open_recorded(data_dir), "/".join(parts[-3:]), indices, frame_size=config.frame_size)
 
 
 def _report_scene(config: VisualizeConfig, video: Path, table: FrameTable, scene: SceneObservation) -> None:
@@ -205,6 +227,24 @@ def _write_view(config: VisualizeConfig, video: str, scene: SceneObservation) ->
     section = scene_view(scene, frame_names, title=f"Points in {unit_of(scene)}", config=config.encoder)
     write_page(page, title=title, sections=[section])
     return page
+
+
+def _write_rerun(config: VisualizeConfig, video: Path, table: FrameTable) -> Path:
+    """Frames over the whole clip, as views of one scene, and the tokens of a run where one is given."""
+    count = min(config.rerun_frames, table.num_frames)
+    indices = [int(index) for index in np.linspace(0, table.num_frames - 1, count).round()]
+    scene = observe_frames(config, read_frames(video, table, indices), _recorded(config, video, indices))
+    path = config.output / f"{video.stem}.rrd"
+    frames = [_seen_frame(index, table) for index in indices]
+    write_recording(path, scene, frames, tokens=_tokens(config, video))
+    return path
+
+
+def _tokens(config: VisualizeConfig, video: Path) -> LatentActions | None:
+    if config.checkpoint is None:
+        return None
+    run = open_trained_run(config.checkpoint, device=_device(config))
+    return run.model.encode_video(video, encoder=run.video_encoder())
 
 
 def _comments(scene: SceneObservation) -> list[str]:

@@ -45,6 +45,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     output = Path(config.output_dir) if config.output_dir else config.checkpoint / "evaluation"
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run = open_trained_run(config.checkpoint, device=device)
+    seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint)
     notes: list[str] = []
     coders = {TRAINED: Coder(run.model), **_controls(config, run, device, notes)}
     make_output_folder(output)
@@ -68,7 +69,6 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     truth = true_actions(names, data_dir, frame=frame)
     if not truth.targets:
         notes.append(f"the true actions are not known, so there are no probes: {_missing_truth(data_dir)}")
-    seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint)
     study = Study(
         model=run.model,
         names=names,
@@ -134,7 +134,16 @@ def _controls(
 
 
 def _trained_on(checkpoint: Path) -> frozenset[str]:
-    """The episodes that the run was trained on, by the names in its record."""
+    """The episodes that the run was trained on, by the names in its record.
+
+    Raises:
+        RunError: a published model, which has no such record.
+    """
+    if find_run(checkpoint) is None:
+        raise RunError(
+            f"{checkpoint} is a published model and does not say which videos it was trained on; give "
+            "--data_dir with videos that it was not trained on, and --is_new_data"
+        )
     return frozenset(episode_and_view(video)[0] for video in open_run(checkpoint).trained_videos)
 
 
