@@ -42,6 +42,7 @@ EXTRAS = {
     "tensorboard": (("tensorboard",), "train --use_tensorboard"),
     "wandb": (("wandb",), "train --use_wandb"),
     "trackio": (("trackio",), "train --use_trackio"),
+    "rerun": (("rerun-sdk",), "visualize --rerun"),
     "ray": (("ray",), "precompute and label with --engine ray"),
     "vq": (("vector-quantize-pytorch",), "train --quantizer fsq or ema"),
     "sim": (("metaworld", "mujoco", "packaging"), "benchmark make"),

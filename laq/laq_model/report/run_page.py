@@ -26,8 +26,8 @@ CURVE_CONTROLS = {"copy_ratio_hard": 1.0, "motion_loss": 1.0}
 
 LEAD = (
     "A latent action model names what happens between two frames by a few discrete tokens. This page shows "
-    "what its tokens tell, each figure beside the same measurement where there is nothing to find; what the "
-    "pairs that share a code have in common; and how it was trained."
+    "what its tokens tell, each figure beside its controls (an untrained model, too, passes measured motion "
+    "on); what the pairs that share a code have in common; and how it was trained."
 )
 
 
