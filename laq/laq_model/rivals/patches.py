@@ -29,7 +29,7 @@ def patch_centres(per_side: int) -> Float[Tensor, "patches 3"]:
 
 
 def patch_statistics(
-    batches: Iterable[Float[Tensor, "pairs 2 patches channels"]],
+    batches: Iterable[Float[Tensor, "_pairs 2 patches channels"]],
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
     """Mean and standard deviation of each channel over all patches of both frames."""
     count = 0
