@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from .concerto_wrapper import EncoderConfig, SceneObservation, build_geometry_source, observe_scenes
 from .errors import ConfigError, VideoReadError
+from .geometry_source import GeometrySource
 from .presets import Preset
 from .report.camera_file import SeenFrame, write_camera_file
 from .report.changed_cells import APPEARED, RECOLOURED, VANISHED, find_changed_cells, view_of_point
@@ -104,7 +105,8 @@ def visualize(config: VisualizeConfig) -> Visualization:
     make_output_folder(config.output)
     table = scan_one_video(video)
     pictures = read_frames(video, table, config.frame_indices)
-    scene = observe_frames(config, pictures, _recorded(config, video, config.frame_indices))
+    source = build_geometry_source(config.encoder, device=_device(config))
+    scene = observe_frames(config, source, pictures, _recorded(config, video, config.frame_indices))
     _report_scene(config, video, table, scene)
 
     frames = [_seen_frame(index, table) for index in config.frame_indices]
@@ -120,21 +122,20 @@ def visualize(config: VisualizeConfig) -> Visualization:
         files += _write_overlay(config, video.name, scene)
     files.append(_write_view(config, video.name, scene))
     if config.rerun:
-        files.append(_write_rerun(config, video, table))
+        files.append(_write_rerun(config, source, video, table))
     print(f"wrote to {config.output}: {', '.join(file.name for file in files)}")
     return Visualization(scene, files)
 
 
 def observe_frames(
     config: VisualizeConfig,
+    source: GeometrySource,
     pictures: Sequence[UInt8[np.ndarray, "_height _width 3"]],
     recorded: DepthAndCameras | None,
 ) -> SceneObservation:
     """The pictures as views of one scene."""
-    device = _device(config)
-    source = build_geometry_source(config.encoder, device=device)
     squares = np.stack([square_frame(picture, config.frame_size) for picture in pictures])
-    frames = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2).float() / 255
+    frames = torch.from_numpy(squares).to(_device(config)).permute(0, 3, 1, 2).float() / 255
     return observe_scenes(source, frames[None], recorded, config=config.encoder)
 
 
@@ -229,11 +230,12 @@ def _write_view(config: VisualizeConfig, video: str, scene: SceneObservation) ->
     return page
 
 
-def _write_rerun(config: VisualizeConfig, video: Path, table: FrameTable) -> Path:
+def _write_rerun(config: VisualizeConfig, source: GeometrySource, video: Path, table: FrameTable) -> Path:
     """Frames over the whole clip, as views of one scene, and the tokens of a run where one is given."""
     count = min(config.rerun_frames, table.num_frames)
     indices = [int(index) for index in np.linspace(0, table.num_frames - 1, count).round()]
-    scene = observe_frames(config, read_frames(video, table, indices), _recorded(config, video, indices))
+    pictures = read_frames(video, table, indices)
+    scene = observe_frames(config, source, pictures, _recorded(config, video, indices))
     path = config.output / f"{video.stem}.rrd"
     frames = [_seen_frame(index, table) for index in indices]
     write_recording(path, scene, frames, tokens=_tokens(config, video))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import find_run, open_run
+from ..checkpoint import RunFolder, find_run, open_run
 from ..encoder_fingerprint import refuse_other_tokens
 from ..errors import ConfigError, DatasetError, RunError
 from ..feature_store import FeatureStore, differences
@@ -45,7 +45,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     output = Path(config.output_dir) if config.output_dir else config.checkpoint / "evaluation"
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run = open_trained_run(config.checkpoint, device=device)
-    seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint)
+    folder = find_run(config.checkpoint)
+    seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint, folder)
     notes: list[str] = []
     coders = {TRAINED: Coder(run.model), **_controls(config, run, device, notes)}
     make_output_folder(output)
@@ -58,7 +59,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         max_videos=config.max_videos,
     )
     index = _index(data, config, notes)
-    rivals = train_rivals(config, run, output, device)
+    rivals = train_rivals(config, run, folder, output, device)
     if not rivals:
         notes.append(f"no rivals; --rivals {' '.join(RIVALS)} trains them on the run's pairs with its budget")
     names, coded = code_pairs(_batches(config, run, data, index, device), coders, device=device)
@@ -96,7 +97,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
         "num_held_out_episodes": len(set(truth.episode) - seen),
     }
     result = EvaluationResult(figures, facts, [*notes, *study.warnings(figures)])
-    page = evaluation_page(study, result, run, folder=find_run(config.checkpoint), index=index, frame=frame)
+    page = evaluation_page(study, result, run, folder=folder, index=index, frame=frame)
     _write(output, result, page)
     return result
 
@@ -133,18 +134,18 @@ def _controls(
     return {"shuffled_pairs": Coder(shuffled.model), **controls}
 
 
-def _trained_on(checkpoint: Path) -> frozenset[str]:
+def _trained_on(checkpoint: Path, folder: RunFolder | None) -> frozenset[str]:
     """The episodes that the run was trained on, by the names in its record.
 
     Raises:
         RunError: a published model, which has no such record.
     """
-    if find_run(checkpoint) is None:
+    if folder is None:
         raise RunError(
             f"{checkpoint} is a published model and does not say which videos it was trained on; give "
             "--data_dir with videos that it was not trained on, and --is_new_data"
         )
-    return frozenset(episode_and_view(video)[0] for video in open_run(checkpoint).trained_videos)
+    return frozenset(episode_and_view(video)[0] for video in folder.trained_videos)
 
 
 def _missing_truth(data_dir: str) -> str:

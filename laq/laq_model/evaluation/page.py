@@ -40,9 +40,9 @@ def evaluation_page(
     rows = torch.nonzero(study.is_held_out)[:, 0].tolist()
     pairs = CodedPairs(study.names, study.coded[TRAINED].codes, run.model.config.codebook_size).of(rows)
     gallery, missing = None, []
-    if index is not None and all(PairFrames(index).has(name) for name in pairs.names):
-        frames = PairFrames(index)
-        motion = known_motion(pairs.names, study.truth.of(rows), index.recorded, frame=frame)
+    frames = PairFrames(index) if index is not None else None
+    if frames is not None and all(frames.has(name) for name in pairs.names):
+        motion = known_motion(pairs.names, study.truth.of(rows), frames.index.recorded, frame=frame)
         gallery = code_gallery(pairs, frames, motion, GallerySize())
         missing.append(
             "A view of two frames in one world, and the motion as the model sees it: `concerto-laq report`."

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from ..checkpoint import RUN_FILE, open_run
+from ..checkpoint import RUN_FILE, RunFolder
 from ..errors import RunError
 from ..feature_store import FeatureStore
 from ..rivals import Rival
@@ -26,9 +26,16 @@ RIVALS_FOLDER = "rivals"
 
 
 def train_rivals(
-    config: EvaluateConfig, run: TrainedRun, output: Path, device: torch.device
+    config: EvaluateConfig,
+    run: TrainedRun,
+    run_folder: RunFolder | None,
+    output: Path,
+    device: torch.device,
 ) -> dict[Rival, RivalCoder]:
     """Train the rivals that ``config`` names, as far as they are not trained yet, in ``output/rivals``.
+
+    Args:
+        run_folder: of the training; None for a published model.
 
     Raises:
         LAQError: the run is a published model, its videos are not there, or a rival of other settings is.
@@ -37,12 +44,12 @@ def train_rivals(
     """
     if not config.rivals:
         return {}
-    if not (config.checkpoint / RUN_FILE).is_file():
+    if run_folder is None:
         raise RunError(
             f"--rivals are trained as the run was, and {config.checkpoint} does not say how (it has no "
             f"{RUN_FILE}); give the run folder of the training"
         )
-    record = open_run(config.checkpoint).record
+    record = run_folder.record
     data = training_folder(
         record, run.data, data_dir="" if config.is_new_data else config.data_dir, camera=config.camera
     )

@@ -15,6 +15,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .cell_pooling import cell_number
+
 GRID_CELLS = 64  # a side of the neighbourhood that is searched, about the middle of what moved
 WITNESSES = 160  # points of each frame that vote; more change little
 COLOR_TOLERANCE = 0.12  # of RGB in [0, 1]: shading of a turning surface, noise of video
@@ -42,12 +44,8 @@ class _ColoredGrid:
         self, point_m: Float[Tensor, "scenes *shape 3"], color: Float[Tensor, "scenes *shape 3"]
     ) -> Float[Tensor, "scenes *shape"]:  # noqa: UP037 (jaxtyping reads it)
         """How well a point of this colour would fit here, 0 to 1."""
-        scenes = len(self.corner_m)
-        corner = self.corner_m.view(scenes, *[1] * (point_m.ndim - 2), 3)
-        cell = ((point_m - corner) / self.cell_m).floor()
-        is_inside = ((cell >= 0) & (cell < GRID_CELLS)).all(-1)
-        x, y, z = cell.clamp(0, GRID_CELLS - 1).long().unbind(-1)
-        index = ((x * GRID_CELLS + y) * GRID_CELLS + z).view(scenes, -1)
+        number, is_inside = _grid_cell(point_m, self.corner_m, self.cell_m)
+        index = number.flatten(1)
         presence = self.presence.gather(1, index).view(is_inside.shape)
         there = self.color.gather(1, index[..., None].expand(-1, -1, 3)).view(point_m.shape)
         difference = (there - color).square().sum(-1) / (2 * COLOR_TOLERANCE**2)
@@ -135,11 +133,8 @@ def _colored_grid(
     corner_m: Float[Tensor, "scenes 3"],
     cell_m: float,
 ) -> _ColoredGrid:
-    cell = ((point - corner_m[:, None]) / cell_m).floor()
-    is_inside = ((cell >= 0) & (cell < GRID_CELLS)).all(-1) & is_point
-    x, y, z = cell.clamp(0, GRID_CELLS - 1).long().unbind(-1)
-    index = (x * GRID_CELLS + y) * GRID_CELLS + z
-    mass = torch.cat([torch.ones_like(rgb[..., :1]), rgb], dim=-1) * is_inside[..., None]
+    index, is_inside = _grid_cell(point, corner_m, cell_m)
+    mass = torch.cat([torch.ones_like(rgb[..., :1]), rgb], dim=-1) * (is_inside & is_point)[..., None]
     grid = rgb.new_zeros(len(point), GRID_CELLS**3, 4)
     grid.scatter_add_(1, index[..., None].expand(-1, -1, 4), mass)
     grid = grid.view(-1, GRID_CELLS, GRID_CELLS, GRID_CELLS, 4)
@@ -149,6 +144,16 @@ def _colored_grid(
     amount = grid[..., 0]
     color = grid[..., 1:] / amount.clamp(min=1e-6)[..., None]
     return _ColoredGrid(corner_m, amount.clamp(max=1.0), color, cell_m)
+
+
+def _grid_cell(
+    point_m: Float[Tensor, "scenes *shape 3"], corner_m: Float[Tensor, "scenes 3"], cell_m: float
+) -> tuple[Int[Tensor, scenes * shape], Bool[Tensor, scenes * shape]]:
+    """Number of each point's cell, or of the nearest one; and whether the point lies inside the grid."""
+    corner = corner_m.view(len(corner_m), *[1] * (point_m.ndim - 2), 3)
+    cell = ((point_m - corner) / cell_m).floor()
+    is_inside = ((cell >= 0) & (cell < GRID_CELLS)).all(-1)
+    return cell_number(cell.clamp(0, GRID_CELLS - 1).long(), GRID_CELLS), is_inside
 
 
 def _blurred(grid: Float[Tensor, "scenes x y z channels"], axis: int) -> Tensor:
