@@ -22,7 +22,8 @@ from measuring import Report, matmul_rate, peak_memory_gb, time_in_turn
 from published_sizes import published_config, random_vggt
 from torch import Tensor, nn
 
-from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig, build_encoder
+from laq_model.concerto_wrapper import ConcertoEncoder, build_encoder
+from laq_model.encoder_config import EncoderConfig
 from laq_model.geometry_source import VGGTSource
 from laq_model.geometry_source.vggt_source import DTYPES
 from laq_model.presets import with_preset

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
+from laq_model.concerto_wrapper import ConcertoEncoder
+from laq_model.encoder_config import EncoderConfig
 from laq_model.structures import (
     FREE,
     GEOMETRY_CHANNELS,

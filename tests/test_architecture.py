@@ -22,6 +22,7 @@ FLOORS = [
         "",
     ),
     ("second rooms", ["action_model", "simulation", "geometry_source"], ""),
+    ("scene", ["encoder_config", "scene_observation"], "chained"),
     ("assembly", ["webm_dataset", "concerto_wrapper", "concerto_laq"], ""),
     (
         "services",

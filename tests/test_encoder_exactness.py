@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig
+from laq_model.concerto_wrapper import ConcertoEncoder
+from laq_model.encoder_config import EncoderConfig
 from laq_model.geometry_source import SensorSource, VGGTSource
 from laq_model.ptv3 import build_ptv3
 from laq_model.structures import DepthAndCameras

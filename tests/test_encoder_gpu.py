@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from laq_model.concerto_wrapper import EncoderConfig, build_encoder
+from laq_model.concerto_wrapper import build_encoder
+from laq_model.encoder_config import EncoderConfig
 from laq_model.presets import with_preset
 
 pytestmark = [

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from laq_model.concerto_laq import ConcertoLAQ
-from laq_model.concerto_wrapper import EncoderConfig, build_encoder
+from laq_model.concerto_wrapper import build_encoder
 from laq_model.demo import DemoConfig, demo, summary
+from laq_model.encoder_config import EncoderConfig
 from laq_model.presets import with_preset
 
 LAQ = Path(__file__).parents[1] / "laq"

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from laq_model.concerto_wrapper import EncoderConfig, build_geometry_source, observe_scenes
+from laq_model.encoder_config import EncoderConfig
 from laq_model.errors import ConfigError, GeometryError
 from laq_model.geometry_source import (
     SensorSource,
@@ -27,6 +27,7 @@ from laq_model.geometry_source import (
     scenes_per_batch,
     source_names,
 )
+from laq_model.scene_observation import build_geometry_source, observe_scenes
 from laq_model.structures import DepthAndCameras
 from laq_model.vggt import VGGT, build_vggt
 

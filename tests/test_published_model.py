@@ -15,8 +15,8 @@ from laq_model.action_model import saved_model
 from laq_model.action_model.saved_model import FORMAT, NEW_SETTINGS, read_config
 from laq_model.checkpoint import RunFolder, create_run
 from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig
-from laq_model.concerto_wrapper import EncoderConfig
 from laq_model.config_file import read_settings, with_settings
+from laq_model.encoder_config import EncoderConfig
 from laq_model.encoder_fingerprint import token_settings
 from laq_model.errors import RunError
 from laq_model.evaluation.evaluate import EvaluateConfig, evaluate

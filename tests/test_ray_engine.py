@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from laq_model.concerto_wrapper import EncoderConfig
+from laq_model.encoder_config import EncoderConfig
 from laq_model.errors import ConfigError, RunError, VideoReadError
 from laq_model.feature_store import FeatureStoreWriter, Part, Span, TokenShape
 from laq_model.labelling.config import LabelConfig

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .checkpoint import RUN_FILE, open_run
-from .concerto_wrapper import EncoderConfig
+from .encoder_config import EncoderConfig
 from .evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
 from .labelling.label import LabelConfig, label
 from .precompute import PrecomputeConfig, precompute

@@ -217,7 +217,8 @@ def _report_trial() -> list[str]:
 
 
 def _encode_one_pair() -> str:
-    from .concerto_wrapper import EncoderConfig, build_encoder  # noqa: PLC0415 (see above)
+    from .concerto_wrapper import build_encoder  # noqa: PLC0415 (see above)
+    from .encoder_config import EncoderConfig  # noqa: PLC0415 (see above)
     from .pair_encoding import FileEncoder  # noqa: PLC0415 (see above)
     from .published_weights import embedded_file  # noqa: PLC0415 (see above)
     from .webm_dataset import VideoDataConfig  # noqa: PLC0415 (see above)

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from .concerto_wrapper import EncoderConfig
+from .encoder_config import EncoderConfig
 from .errors import RunError
 from .feature_store import differences
 from .published_weights import find_concerto_weights, find_vggt_weights

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .concerto_wrapper import ConcertoEncoder, EncoderConfig, build_encoder
+from .concerto_wrapper import ConcertoEncoder, build_encoder
 from .durable_files import folder_lock
+from .encoder_config import EncoderConfig
 from .encoder_fingerprint import token_settings, weights_digests
 from .errors import ConfigError
 from .feature_store import FeatureStoreWriter, Part, Span, TokenShape, open_store_writer

@@ -16,7 +16,8 @@ import torch
 from .action_model.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_tokens
 from .checkpoint import RUN_FILE, open_run
 from .concerto_laq import ConcertoLAQ
-from .concerto_wrapper import EncoderConfig, build_encoder
+from .concerto_wrapper import build_encoder
+from .encoder_config import EncoderConfig
 from .encoder_fingerprint import refuse_other_tokens, token_settings, weights_digests
 from .errors import RunError
 from .feature_store import FeatureStore

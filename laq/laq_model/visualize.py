@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from .concerto_wrapper import EncoderConfig, SceneObservation, build_geometry_source, observe_scenes
+from .encoder_config import EncoderConfig
 from .errors import ConfigError, VideoReadError
 from .geometry_source import GeometrySource
 from .presets import Preset
@@ -26,6 +26,7 @@ from .report.overlay_sheet import highlight, write_overlay_sheet
 from .report.ply import write_ply
 from .report.rerun_recording import require_rerun, write_recording
 from .report.scene_view import scene_view
+from .scene_observation import SceneObservation, build_geometry_source, observe_scenes
 from .structures import DepthAndCameras, LatentActions
 from .trained_run import open_trained_run
 from .video.config import VideoDataConfig

@@ -7,7 +7,7 @@ from test_tiny_vggt import MICRO_NETWORK
 from test_training_scenes import write_shard
 from torch.testing import assert_close
 
-from laq_model.concerto_wrapper import EncoderConfig
+from laq_model.encoder_config import EncoderConfig
 from laq_model.errors import ConfigError
 from laq_model.geometry_source import SensorSource
 from laq_model.pretraining import evaluate_concerto, tiny_concerto

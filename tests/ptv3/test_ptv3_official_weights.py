@@ -9,7 +9,8 @@ import torch
 from ptv3_golden import read_manifest, recipe_network
 from safetensors.torch import save_file
 
-from laq_model.concerto_wrapper import ConcertoEncoder, EncoderConfig, build_point_network
+from laq_model.concerto_wrapper import ConcertoEncoder, build_point_network
+from laq_model.encoder_config import EncoderConfig
 from laq_model.errors import ConfigError, WeightsError
 from laq_model.geometry_source import SensorSource
 from laq_model.ptv3 import build_ptv3

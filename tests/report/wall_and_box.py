@@ -2,8 +2,9 @@
 
 import torch
 
-from laq_model.concerto_wrapper import EncoderConfig, observe_scenes
+from laq_model.encoder_config import EncoderConfig
 from laq_model.geometry_source import SensorSource
+from laq_model.scene_observation import observe_scenes
 from laq_model.structures import DepthAndCameras
 
 SIZE_PX = 28

@@ -11,7 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..concerto_wrapper import EncoderConfig, build_encoder
+from ..concerto_wrapper import build_encoder
+from ..encoder_config import EncoderConfig
 from ..feature_store import FeatureStore, PairName, Span, extend_plan
 from ..pair_encoding import encode_pairs
 from ..span_decoding import DecodedSpan, count_pairs, decode_spans

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import tyro
 
-from ..concerto_wrapper import EncoderConfig
+from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..presets import with_preset
 from ..ptv3 import PointTransformerV3, build_ptv3, load_official_weights

@@ -16,8 +16,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, observe_scenes
+from ..encoder_config import EncoderConfig
 from ..geometry_source import GeometrySource
+from ..scene_observation import observe_scenes
 from ..vggt import VGGT
 from ..vggt.aggregator import normalise
 from .training_scenes import TrainingScenes

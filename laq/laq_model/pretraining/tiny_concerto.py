@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..concerto_wrapper import EncoderConfig
+from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..geometry_source import GeometrySource, SensorSource, VGGTSource
 from ..presets import with_preset

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..concerto_wrapper import SceneObservation
+from ..scene_observation import SceneObservation
 from .output_file import write_file
 
 FORMAT = 1

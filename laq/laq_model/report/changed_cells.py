@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
 from ..errors import GeometryError
 from ..pointcloud.batching import batch_index
 from ..pointcloud.cell_pooling import cell_number, pool_cells
 from ..pointcloud.place_states import place_states
 from ..pointcloud.voxelize import cells_of
+from ..scene_observation import SceneObservation
 from ..structures import FREE, OCCUPIED, UNKNOWN
 
 # What happened in a cell. NO_CELL is for pixels that became no point, or lie outside the box.

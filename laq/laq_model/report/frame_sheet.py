@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
+from ..scene_observation import SceneObservation
 from .changed_cells import view_of_point
 from .output_file import write_file
 from .pointcloud_view import draw_cloud, half_width, point_size_for, sides_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..concerto_wrapper import EncoderConfig
+from ..encoder_config import EncoderConfig
 from ..published_weights import EMBEDDED
 
 FEW_VIDEOS = 200

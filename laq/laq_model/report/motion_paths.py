@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..concerto_wrapper import SceneObservation
 from ..feature_store import PairName
 from ..geometry.cameras import crop_and_resize_intrinsics
 from ..geometry.unproject import project_points
 from ..known_actions.actions import STILL_VIEW, episode_and_view
+from ..scene_observation import SceneObservation
 from ..video.recorded_geometry import (
     RecordedFolder,
     has_geometry,

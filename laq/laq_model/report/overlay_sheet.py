@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
+from ..scene_observation import SceneObservation
 from .changed_cells import (
     APPEARED,
     COLOUR_CHANGE,

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation, observe_scenes
+from ..encoder_config import EncoderConfig
 from ..feature_store import PairName
 from ..geometry_source import GeometrySource
+from ..scene_observation import SceneObservation, observe_scenes
 from ..video.decode import read_frames
 from ..video.index import VideoIndex
 from ..video.recorded_views import read_sensor

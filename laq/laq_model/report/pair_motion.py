@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
 from ..feature_store import PairName
 from ..known_actions.actions import ActionFrame, TrueActions
+from ..scene_observation import SceneObservation
 from ..video.recorded_geometry import RecordedFolder
 from .motion_paths import hand_path, mass_path
 

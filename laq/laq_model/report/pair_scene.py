@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
 from ..feature_store import PairName
+from ..scene_observation import SceneObservation
 from .changed_cells import find_changed_cells
 from .html_page import Section
 from .overlay_sheet import overlay_png

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..concerto_wrapper import SceneObservation
 from ..errors import ConfigError, RunError
 from ..geometry.cameras import camera_centre
+from ..scene_observation import SceneObservation
 from ..structures import LatentActions
 from .camera_file import SeenFrame
 from .changed_cells import view_of_point

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..concerto_wrapper import EncoderConfig, SceneObservation
+from ..encoder_config import EncoderConfig
+from ..scene_observation import SceneObservation
 from .changed_cells import find_changed_cells, view_of_point
 from .overlay_sheet import COLOUR_OF_KIND, highlight
 from .page_viewers import CloudView, NamedCloud

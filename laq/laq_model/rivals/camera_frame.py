@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..checkpoint import RUN_FILE
 from ..concerto_laq import ConcertoLAQConfig
-from ..concerto_wrapper import EncoderConfig
+from ..encoder_config import EncoderConfig
 from ..precompute import PrecomputeConfig, precompute
 from ..training.config import TrainConfig
 from ..training.loop import train

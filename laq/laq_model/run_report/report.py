@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import find_run
-from ..concerto_wrapper import SceneObservation
 from ..errors import RunError
 from ..known_actions.actions import natural_frame, true_actions
 from ..report.code_gallery import code_gallery
@@ -20,6 +19,7 @@ from ..report.pair_frames import PairFrames
 from ..report.pair_motion import known_motion, seen_motion
 from ..report.pair_scene import pair_scene_sections
 from ..report.run_page import RunPage, write_run_page
+from ..scene_observation import SceneObservation
 from ..trained_run import TrainedRun, open_trained_run
 from .config import RunReportConfig
 from .shown_pairs import ShownPairs, shown_pairs

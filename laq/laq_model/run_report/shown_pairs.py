@@ -12,13 +12,15 @@ from torch import Tensor
 
 from ..action_model.motion import mass_centres, moved_mass
 from ..checkpoint import RunFolder
-from ..concerto_wrapper import EncoderConfig, build_encoder, build_geometry_source
+from ..concerto_wrapper import build_encoder
+from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, DatasetError
 from ..feature_store import FeatureStore, PairName
 from ..geometry_source import GeometrySource
 from ..known_actions.actions import episode_and_view
 from ..published_weights import has_vggt_weights
 from ..report.code_groups import CodedPairs
+from ..scene_observation import build_geometry_source
 from ..token_batches import Batches, encoded_batches, stored_batches
 from ..trained_run import TrainedRun
 from ..video.index import VideoIndex, build_index

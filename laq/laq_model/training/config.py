@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..concerto_laq import ConcertoLAQConfig
-from ..concerto_wrapper import EncoderConfig
+from ..encoder_config import EncoderConfig
 from ..errors import ConfigError
 from ..presets import Preset
 from ..webm_dataset import VideoDataConfig
