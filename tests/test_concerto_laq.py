@@ -405,6 +405,17 @@ def test_feature_statistics_are_those_of_occupied_places():
         feature_statistics([dataclasses.replace(tokens, state=torch.full_like(tokens.state, FREE))])
 
 
+def test_one_unit_for_all_network_channels():
+    tokens, _ = moving_box(12)
+    own = feature_statistics([tokens])
+    one = feature_statistics([tokens], is_per_channel=False)
+    network = own.std[:FEATURE_CHANNELS]
+    assert network.max() > network.min()
+    assert_close(one.std[:FEATURE_CHANNELS], network.square().mean().sqrt().expand(FEATURE_CHANNELS))
+    assert_close(one.std[FEATURE_CHANNELS:], own.std[FEATURE_CHANNELS:])
+    assert_close(one.mean, own.mean)
+
+
 def test_copy_error_by_hand():
     # One place, seen twice, that is vacated: every channel goes from its standardised value to zero.
     feat = torch.zeros(1, 2, 1, CHANNELS)

@@ -58,6 +58,8 @@ class EncoderConfig:
     min_color_change: float = 0.1
     """Points vote for a displacement only where the other frame shows another colour in their place, by this
     share of the range: what looks the same was seen through by an error of depth."""
+    use_normals: bool = True
+    """Give the point network and the tokens surface normals; without, they read zeros."""
     voxel_size_m: float = 0.02
     """Side of a PTv3 grid cell, in metres; 0.02 is what Concerto was trained on."""
     max_points: int = 8192

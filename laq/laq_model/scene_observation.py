@@ -131,7 +131,7 @@ def observe_scenes(
     cloud, grid_coord = build_point_cloud(
         point_map_m,
         color=color,
-        normal=normal,
+        normal=normal if config.use_normals else torch.zeros_like(normal),
         is_seen_through=is_seen_through,
         displacement_m=displacement_m,
         is_kept=is_kept,

@@ -94,6 +94,8 @@ def test_hard_share_grows_to_one_before_the_end():
     assert hard_share_at(0.0) == 0.0
     assert 0.0 < hard_share_at(0.2) < 1.0
     assert hard_share_at(0.6) == hard_share_at(1.0) == 1.0
+    assert hard_share_at(0.0, hard_from=0.0) == 1.0
+    assert hard_share_at(0.5, hard_from=1.0) == 0.5
 
 
 def test_loss_terms_pull_codes_to_vectors_and_vectors_to_codes():

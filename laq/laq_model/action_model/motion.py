@@ -1,8 +1,8 @@
 """Where the matter of a scene went, in three numbers that no flicker of single places can hide.
 
 A code must first of all say how things moved. Single places are poor witnesses: what a network says of them
-changes with every view. The mean displacement of all that moved says it plainly, and in the same words from
-every camera, so it is read, and is a target, beside the places' own change.
+changes with every view. The middle of all displacements says it plainly, and in the same words from every
+camera, so it is read, and is a target, beside the places' own change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..structures import DISPLACEMENT, OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTok
 
 MOTION_CHANNELS = 3
 _FEW = 0.1  # places: below about this many, motion counts as small
+_ITERATIONS, _NEAR_M = 8, 0.01
 _LEAST = 0.5  # places: the middle of less is the place of a speck
 _HIDDEN = 128
 
@@ -41,14 +42,20 @@ def mass_centres(pair: PairTokens) -> Float[Tensor, "pairs 2 3"]:
 
 
 def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
-    """Mean displacement of the moved mass, as far as it was found; metres, from frame 0 to frame 1.
+    """Middle (geometric median) of the displacements found of the moved mass; metres, frame 0 to frame 1.
 
-    Zero where nothing moved, and exactly zero for a frame paired with itself.
+    A mean would tell how much of each body a camera sees, too. Zero where nothing moved, and exactly zero for
+    a frame paired with itself. Weiszfeld's iteration, with distances rounded off near zero.
     """
-    displacement = pair.feat[..., DISPLACEMENT].float()
-    found = moved_mass(pair) * (displacement != 0).any(-1)
-    total = torch.einsum("pft,pftc->pc", found, displacement)
-    return total / (found.sum((1, 2))[:, None] + _FEW)
+    displacement = pair.feat[..., DISPLACEMENT].float().flatten(1, 2)
+    found = (moved_mass(pair).flatten(1) * (displacement != 0).any(-1))[..., None]
+    total = found.sum(1)
+    middle = (found * displacement).sum(1) / total.clamp(min=_FEW)
+    for _ in range(_ITERATIONS):
+        distance = (displacement - middle[:, None]).norm(dim=-1, keepdim=True)
+        pull = found / (distance + _NEAR_M)
+        middle = (pull * displacement).sum(1) / pull.sum(1).clamp(min=_FEW)
+    return middle * total / (total + _FEW)
 
 
 class MotionHead(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..structures import DISPLACEMENT, OCCUPANCY, OCCUPIED, SEEN_THROUGH, PairTokens
+from ..structures import DISPLACEMENT, GEOMETRY_CHANNELS, OCCUPANCY, OCCUPIED, SEEN_THROUGH, PairTokens
 from .motion import MOTION_CHANNELS, scene_motion
 from .places import refuse_non_finite
 
@@ -31,13 +31,17 @@ class TokenStatistics(NamedTuple):
     motion_size: Float[Tensor, " motion_channels"]
 
 
-def feature_statistics(batches: Iterable[PairTokens]) -> TokenStatistics:
+def feature_statistics(batches: Iterable[PairTokens], *, is_per_channel: bool = True) -> TokenStatistics:
     """Mean and standard deviation of each channel over all occupied places of both frames; size of motion.
 
     A channel that does not vary gets 1 for its deviation, and motion that never happens 1 for its size.
     Occupancy and the share of points seen through get mean 0 and deviation 1: they stay as they are, so that
     an occupied place differs from a free one. Displacements get mean 0 and, for all three axes, the root mean
     square of those that were found.
+
+    Args:
+        batches: of training pairs.
+        is_per_channel: else all network channels are measured in one unit, the root mean square of theirs.
 
     Raises:
         ValueError: no occupied place in any batch, or features that are not finite.
@@ -60,6 +64,9 @@ def feature_statistics(batches: Iterable[PairTokens]) -> TokenStatistics:
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     is_constant = std <= CONSTANT_SHARE * mean.abs() + 1e-6
     std = torch.where(is_constant, torch.ones_like(std), std)
+    if not is_per_channel:
+        network = slice(None, -GEOMETRY_CHANNELS)
+        std[network] = std[network].square().mean().sqrt()
     for channel in (OCCUPANCY, SEEN_THROUGH):
         mean[channel], std[channel] = 0.0, 1.0
     mean[DISPLACEMENT] = 0.0

@@ -110,6 +110,6 @@ def substitute_noise(
     return x + length * direction
 
 
-def hard_share_at(progress: float) -> float:
-    """Share of samples that take the hard code: it grows from 0 to 1 while progress goes to ``HARD_FROM``."""
-    return min(1.0, progress / HARD_FROM)
+def hard_share_at(progress: float, *, hard_from: float = HARD_FROM) -> float:
+    """Share of samples that take the hard code: it grows from 0 to 1 while progress goes to ``hard_from``."""
+    return min(1.0, progress / hard_from) if hard_from else 1.0

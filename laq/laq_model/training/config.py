@@ -34,6 +34,11 @@ class OptimizationConfig:
     """Gradients are scaled down to this norm."""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """`auto`: bf16 on CUDA devices that have it, float32 elsewhere."""
+    hard_codes_from: float = 0.5
+    """Share of the training from which on every pair is predicted from its hard codes; until then their share
+    grows from none. 0: from the start."""
+    target_unit: Literal["channel", "overall"] = "channel"
+    """What the change of a network channel is measured in: its own deviation, or one for all of them."""
     statistics_pairs: int = 256
     """Training pairs from which the target's mean and spread are measured, once, before the first step."""
     seed: int = 0
@@ -45,6 +50,8 @@ class OptimizationConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.micro_batch_size < 0:
             raise ConfigError(f"micro_batch_size must not be negative, got {self.micro_batch_size}")
+        if not 0 <= self.hard_codes_from <= 1:
+            raise ConfigError(f"hard_codes_from must be 0 to 1, got {self.hard_codes_from}")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
 

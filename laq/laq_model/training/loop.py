@@ -258,7 +258,7 @@ def measure_statistics(model: ConcertoLAQ, source: PairSource, config: TrainConf
     starts = tqdm(range(0, wanted, size), desc="statistics", leave=False)
     batches = (source.tokens(source.load_train(picks[start : start + size])) for start in starts)
     try:
-        statistics = feature_statistics(batches)
+        statistics = feature_statistics(batches, is_per_channel=options.target_unit == "channel")
     except ValueError as error:
         raise DatasetError(f"the training pairs cannot be used: {error}") from error
     model.set_feature_statistics(*statistics)

@@ -19,6 +19,7 @@ from ..action_model.motion import seen_by_both
 from ..batch_rows import step_generator
 from ..concerto_laq import LAQOutput
 from ..errors import RunError
+from ..quantizers.nsvq import hard_share_at
 from ..structures import PairTokens
 from .config import OptimizationConfig
 from .optimizer import learning_rate_at
@@ -76,6 +77,7 @@ def take_step(
                         pairs,
                         generator=generator,
                         progress=step / config.num_steps,
+                        hard_share=hard_share_at(step / config.num_steps, hard_from=config.hard_codes_from),
                         shuffle_pairs=shuffle_pairs,
                     )
             except ValueError as error:  # tokens that are not finite
