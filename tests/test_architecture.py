@@ -30,6 +30,7 @@ FLOORS = [
             *("durable_files", "skipped_videos", "feature_store", "checkpoint", "encoder_fingerprint"),
             *(
                 "work_units",
+                "process_engine",
                 "work_engine",
                 "ray_engine",
                 "pair_encoding",

@@ -6,14 +6,13 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
 from laq_model.encoder_config import EncoderConfig
-from laq_model.errors import ConfigError, RunError, VideoReadError
+from laq_model.errors import ConfigError, RunError
 from laq_model.feature_store import FeatureStoreWriter, Part, Span, TokenShape
 from laq_model.labelling.config import LabelConfig
 from laq_model.labelling.label import label
@@ -23,48 +22,9 @@ from laq_model.video.config import VideoDataConfig
 from laq_model.video.index import build_index
 from laq_model.work_engine import run_units
 from laq_model.work_units import EngineConfig
+from square_job import SquareJob, contents, squares_in
 from tiny_training import tiny_config
 from written_videos import write_video
-
-
-@dataclass(frozen=True)
-class SquareJob:
-    """Writes the square of each unit, and who did it."""
-
-    folder: str
-    seconds: float = 0.0
-    fails_at: int = -1
-
-    def load(self, unit: int) -> int:
-        if unit == self.fails_at:
-            raise VideoReadError(f"unit {unit} is broken")
-        return unit * unit
-
-    def make_worker(self):
-        def work(unit: int, loaded: int) -> None:
-            time.sleep(self.seconds)
-            target = Path(self.folder) / f"{unit}.txt"
-            temporary = target.with_suffix(".tmp")
-            temporary.write_text(f"{loaded} {os.getpid()}")
-            temporary.rename(target)
-
-        return work
-
-
-def squares_in(folder: Path) -> dict[int, int]:
-    return {int(path.stem): int(path.read_text().split()[0]) for path in folder.glob("*.txt")}
-
-
-def test_here_units_come_in_order(tmp_path):
-    assert list(run_units(SquareJob(str(tmp_path)), [3, 1, 2], EngineConfig())) == [0, 1, 2]
-    assert squares_in(tmp_path) == {1: 1, 2: 4, 3: 9}
-
-
-def test_here_an_error_of_the_job_is_raised(tmp_path):
-    job = SquareJob(str(tmp_path), fails_at=1)
-    with pytest.raises(VideoReadError, match="unit 1 is broken"):
-        list(run_units(job, [3, 1, 2], EngineConfig()))
-    assert squares_in(tmp_path) == {3: 9}
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
@@ -121,14 +81,6 @@ def test_a_killed_worker_costs_no_unit(cluster, tmp_path):
     assert killed
     assert done == list(range(10))
     assert squares_in(tmp_path) == {unit: unit * unit for unit in range(10)}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".lock")
-    }
 
 
 def test_store_and_labels_are_those_of_one_process(cluster, tmp_path):

@@ -5,6 +5,7 @@ What an interrupted demo finished is kept: the same command goes on.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from .training.config import LoggingConfig, OptimizationConfig, TrainConfig
 from .training.loop import train
 from .video.config import VideoDataConfig
 from .visualize import VisualizeConfig, visualize
+from .work_units import EngineConfig
 
 CONTROLS = {
     "random_codes": "random codes",
@@ -80,6 +82,7 @@ def demo(config: DemoConfig) -> EvaluationResult:
                 shard_pairs=128,
                 data=data,
                 encoder=encoder,
+                work=EngineConfig(num_encoders=os.cpu_count() or 1),
             )
         )
     training = _training(config, data, encoder, store)

@@ -138,9 +138,9 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     unreadable = tuple((video.name, video.reason) for video in index.skipped)
     num_videos = len(index.videos) + len(unreadable)
     refuse_too_many_skipped(unreadable, num_videos=num_videos, max_share=config.max_skipped_share)
-    is_local = config.work.engine == "local"
+    is_here = config.work.is_in_this_process
     # Elsewhere, too, wrong weights should be found before the work is spread.
-    encoder = build_encoder(config.encoder, device=device_of(config) if is_local else "cpu")
+    encoder = build_encoder(config.encoder, device=device_of(config) if is_here else "cpu")
     with open_store_writer(
         config.output_dir,
         settings=store_settings(config, feature_channels=encoder.feature_channels),
@@ -159,7 +159,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
             config,
             replace(index, videos=(), skipped=()),
             replace(writer, plan=()),
-            encoder if is_local else None,
+            encoder if is_here else None,
         )
         _write_shards(job, _units(writer, index), config)
         result = _summarise(config, writer, unreadable)

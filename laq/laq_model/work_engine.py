@@ -1,8 +1,9 @@
 """Work in units that do not depend on one another: load on the CPU, then run the networks, unit by unit.
 
 A job says how a unit is loaded, and makes the worker that finishes it (and that writes its result, whole or
-not at all). In this process one unit is loaded while the one before is finished. ``--engine ray`` does the
-same on many machines (ray_engine.py). Either way a unit's result does not depend on who did it.
+not at all). In this process one unit is loaded while the one before is finished. ``--num_encoders`` does
+the same in several processes (process_engine.py), ``--engine ray`` on many machines (ray_engine.py). In every
+case a unit's result does not depend on who did it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .errors import ConfigError
+from .process_engine import run_in_processes
 from .work_units import EngineConfig, Job
 
 
@@ -24,8 +26,10 @@ def run_units(job: Job, units: Sequence[Any], config: EngineConfig) -> Iterator[
     """
     if not units:
         return iter(())
-    if config.engine == "local":
+    if config.is_in_this_process:
         return _run_here(job, units)
+    if config.engine == "local":
+        return run_in_processes(job, units, num_processes=config.num_encoders)
     try:
         from .ray_engine import run_with_ray  # noqa: PLC0415 (an extra)
     except ImportError as error:

@@ -14,11 +14,17 @@ class EngineConfig:
     """Where the work is done."""
 
     engine: Literal["local", "ray"] = "local"
-    """`local`: in this process; `ray`: on a Ray cluster (extra [ray]), CPUs decoding for GPUs."""
+    """`local`: on this machine; `ray`: on a Ray cluster (extra [ray]), CPUs decoding for GPUs."""
     num_encoders: int = 0
-    """Ray: processes that run the networks, one GPU each where there are any; 0: as many as GPUs, or 1."""
+    """Processes that run the networks. local: 0 is one; more share the cores, and each holds the networks.
+    Ray: one GPU each where there are any; 0: as many as GPUs, or 1."""
     ray_address: str = ""
     """Ray: address of the cluster's head; empty: RAY_ADDRESS, or a cluster of this machine alone."""
+
+    @property
+    def is_in_this_process(self) -> bool:
+        """Nothing is spread."""
+        return self.engine == "local" and self.num_encoders <= 1
 
     def __post_init__(self) -> None:
         if self.num_encoders < 0:

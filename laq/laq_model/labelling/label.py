@@ -92,8 +92,8 @@ def label(config: LabelConfig) -> LabelResult:
     """
     _refuse_sources(config)
     read_instructions(config.instructions)  # so that a mistake is found before the work
-    is_local = config.work.engine == "local"
-    run = open_trained_run(config.checkpoint, device=device_of(config) if is_local else "cpu")
+    is_here = config.work.is_in_this_process
+    run = open_trained_run(config.checkpoint, device=device_of(config) if is_here else "cpu")
     camera = _camera_of_copy(config, run)
     source = build_token_source(config, run)
     refuse_too_many_skipped(source.skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
@@ -109,7 +109,7 @@ def label(config: LabelConfig) -> LabelResult:
                 f"cannot write {config.output} ({error.strerror}); choose another --output"
             ) from error
         units = [PartUnit(part, folder / f"{number:06d}.parquet") for number, part in enumerate(parts)]
-        _label_parts(units, LabelJob(config, source, run if is_local else None))
+        _label_parts(units, LabelJob(config, source, run if is_here else None))
         num_pairs, remark = _write(config, [unit.file for unit in units], camera, run)
         failed = (entry for unit in units for entry in read_part(unit.file)[1])
         skipped = tuple(dict.fromkeys((*source.skipped, *failed)))
