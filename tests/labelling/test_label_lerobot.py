@@ -317,3 +317,17 @@ class TestRefusals:
         with pytest.raises(RunError, match=r"copy \(No space left on device\); the labelled parts are kept"):
             label(config_for(made, tmp_path / "copy"))
         assert [path.name for path in tmp_path.iterdir()] == ["copy.parts"]
+
+
+def test_a_missing_column_is_found_before_the_work(tmp_path):
+    dataset = write_lerobot(tmp_path / "dataset")
+    path = dataset / "data/chunk-000/file-001.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["frame_index"]), path)
+    config = LabelConfig(
+        checkpoint=tmp_path / "no_run",  # would be refused, if it were opened first
+        data_dir=str(dataset),
+        format="lerobot",
+        output=tmp_path / "copy",
+    )
+    with pytest.raises(DatasetError, match=r"file-001\.parquet lacks the column frame_index"):
+        label(config)

@@ -22,7 +22,7 @@ from ..work_engine import run_units
 from .config import LabelConfig
 from .formats import read_instructions, write_lapa, write_parquet
 from .label_rows import label_rows, read_part, write_part
-from .lerobot_copy import refuse_output, write_lerobot
+from .lerobot_copy import refuse_frames, refuse_output, write_lerobot
 from .token_source import LoadedPart, Part, TokenSource, build_token_source
 
 __all__ = ["LabelConfig", "LabelResult", "label"]
@@ -129,7 +129,9 @@ def _refuse_sources(config: LabelConfig) -> None:
         return
     if not config.data_dir:
         raise ConfigError("--format lerobot copies a dataset: give --data_dir DIR, a LeRobot dataset")
-    refuse_output(config.output, open_lerobot(config.data_dir).root)
+    dataset = open_lerobot(config.data_dir)
+    refuse_output(config.output, dataset.root)
+    refuse_frames(dataset)
 
 
 def _camera_of_copy(config: LabelConfig, run: TrainedRun) -> str:

@@ -35,6 +35,7 @@ from .lerobot_columns import CODES, VALID, VECTOR, EpisodeLabels, FrameLabels, L
 
 PROVENANCE_FILE = "meta/latent_action.json"
 FRAMES_FOR_QUANTILES = 100_000
+PLACE_OF_A_FRAME = ("episode_index", "frame_index")  # columns that say which labels a row gets
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ def refuse_output(output: Path, data_dir: Path) -> None:
         raise ConfigError(f"--output {output} must lie outside of the dataset {data_dir}")
     if output.exists():
         raise RunError(f"{output} exists already; remove it, or give the copy another --output")
+
+
+def refuse_frames(dataset: LeRobotDataset) -> None:
+    """Find out before the work whether every table of frames says what its rows are.
+
+    Raises:
+        DatasetError: a table is missing, damaged, or lacks a column that is needed.
+    """
+    for path in parquet_files(dataset.root, DATA_FILES):
+        read_schema(path, PLACE_OF_A_FRAME)
 
 
 def write_lerobot(
@@ -139,7 +150,7 @@ def _write_labelled(
     source: Path, target: Path, labels: EpisodeLabels, lengths: Mapping[int, int], tally: _Tally
 ) -> None:
     """A file of frames with the new columns, in the row groups that it had."""
-    schema = labels.columns.schema(read_schema(source, ["episode_index", "frame_index"]))
+    schema = labels.columns.schema(read_schema(source, PLACE_OF_A_FRAME))
     with pq.ParquetWriter(target, schema, compression="snappy") as writer:
         for table in row_groups(source):
             added = _labels_of(table, source, labels, lengths, tally).arrays()
