@@ -118,9 +118,15 @@ def test_the_demo_runs_every_job(tmp_path, capsys):
     output = tmp_path / "demo"
     demo(DemoConfig(output=output, num_steps=2, batch_size=4, every_n=51))
     told = capsys.readouterr().out
-    figures = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    figures = json.loads((output / "run" / "evaluation" / "evaluation.json").read_text())
     assert f"copy ratio with hard codes (1 is copying)    {figures['copy_ratio_hard']:6.2f}" in told
     assert pq.read_table(output / "labels.parquet").num_rows == 48  # 24 episodes, two cameras, one pair each
+    ConcertoLAQ.from_pretrained(output / "run").save_pretrained(tmp_path / "published")
+    card = (tmp_path / "published" / "README.md").read_text()
+    measured = (
+        f"{figures['num_held_out_pairs']} held-out pairs of {figures['num_held_out_episodes']} episodes"
+    )
+    assert measured in card
     page = (output / "index.html").read_text()
     assert "What moved between two frames" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

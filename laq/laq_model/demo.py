@@ -100,7 +100,7 @@ def demo(config: DemoConfig) -> EvaluationResult:
                 every_n=config.every_n,
                 probe_kinds=("linear",),
                 probe_seeds=2,
-                output_dir=str(config.output / "evaluation"),
+                output_dir=str(run / "evaluation"),  # where model card and report look for it
                 seed=config.seed,
             )
         )
@@ -114,7 +114,6 @@ def demo(config: DemoConfig) -> EvaluationResult:
                 checkpoint=run,
                 data_dir=data.data_dir,
                 features=str(store),
-                evaluation=str(config.output / "evaluation" / "evaluation.json"),
             )
         )
     page = replace(
