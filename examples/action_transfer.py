@@ -87,7 +87,9 @@ def described(name: PairName) -> str:
 def draw(shown: list[PairName], path: Path) -> None:
     """Current and future frame of each, one column a clip, the action first."""
     figure = Figure(figsize=(2.6 * len(shown), 5.6), layout="constrained")
-    for column, (name, axes) in enumerate(zip(shown, figure.subplots(2, len(shown)).T, strict=True)):
+    for column, (name, axes) in enumerate(
+        zip(shown, figure.subplots(2, len(shown), squeeze=False).T, strict=True)
+    ):
         table = scan_video(PACK / name.video)
         frames = read_frames(PACK / name.video, table, [name.current_index, name.future_index])
         for frame, cell in zip(frames, axes, strict=True):
