@@ -20,6 +20,7 @@ MLP_STEPS = 400  # at most
 MLP_LOOK_EVERY = 10
 MLP_PATIENCE = 80  # steps without a better look
 MLP_HIDDEN = 128
+_CONSTANT = 1e-8  # a deviation that is rounding
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ def ridge_probe(
     error = torch.zeros(len(RIDGE_STRENGTHS), dtype=torch.float64, device=x_train.device)
     for number in range(int(fold.max()) + 1):
         inside = (fold != number).to(x_train.device)
+        ridge = _Ridge(x_train[inside], y_train[inside])
         for place, strength in enumerate(RIDGE_STRENGTHS):
-            guess = _ridge(x_train[inside], y_train[inside], x_train[~inside], strength)
+            guess = ridge.predict(x_train[~inside], strength)
             error[place] += ((guess - y_train[~inside]) / _spread(y_train)).square().sum()
     best = RIDGE_STRENGTHS[int(error.argmin())]
-    return _judge(_ridge(x_train, y_train, x_test, best), y_test)
+    return _judge(_Ridge(x_train, y_train).predict(x_test, best), y_test)
 
 
 def mlp_probe(
@@ -118,15 +120,23 @@ def _judge(prediction: Tensor, target: Tensor) -> ProbeResult:
 
 def _spread(x: Tensor) -> Tensor:
     std = x.std(0, correction=0)
-    return torch.where(std > 1e-8, std, torch.ones_like(std))
+    return torch.where(std > _CONSTANT, std, torch.ones_like(std))
 
 
-def _ridge(x: Tensor, y: Tensor, x_new: Tensor, strength: float) -> Tensor:
-    x_mean, x_std, y_mean = x.mean(0), _spread(x), y.mean(0)
-    z = (x - x_mean) / x_std
-    gram = z.T @ z + strength * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    weights = torch.linalg.solve(gram, z.T @ (y - y_mean))
-    return (x_new - x_mean) / x_std @ weights + y_mean
+class _Ridge:
+    """One decomposition of the Gram matrix serves every strength; columns that never vary are left out."""
+
+    def __init__(self, x: Tensor, y: Tensor):
+        self.is_varied = x.std(0, correction=0) > _CONSTANT
+        x = x[:, self.is_varied]
+        self.x_mean, self.x_std, self.y_mean = x.mean(0), x.std(0, correction=0), y.mean(0)
+        z = (x - self.x_mean) / self.x_std
+        self.values, self.vectors = torch.linalg.eigh(z.T @ z)
+        self.told = self.vectors.T @ (z.T @ (y - self.y_mean))
+
+    def predict(self, x: Tensor, strength: float) -> Tensor:
+        weights = self.vectors @ (self.told / (self.values.clamp(min=0) + strength)[:, None])
+        return (x[:, self.is_varied] - self.x_mean) / self.x_std @ weights + self.y_mean
 
 
 def _best_step(x: Tensor, y: Tensor, x_inner: Tensor, y_inner: Tensor, *, seed: int) -> int:
