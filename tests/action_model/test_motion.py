@@ -41,10 +41,18 @@ def with_displacement(pair: PairTokens, *cells: tuple[int, int, float]) -> PairT
     return dataclasses.replace(pair, feat=feat)
 
 
-def test_convention_mean_displacement_of_the_moved_mass():
+def test_convention_displacement_of_the_moved_mass():
     # Cell 1 vanished, cell 3 appeared: two places that went 0.2, and 0.1 more for doubt.
     pair = with_displacement(line_of_cells([1, 2], [2, 3]), (0, 1, 0.2), (1, 3, 0.2))
     assert_close(scene_motion(pair)[0], torch.tensor([0.4 / 2.1, 0, 0]))
+
+
+def test_a_body_that_is_seen_less_does_not_pull():
+    # Of four cells one goes another way: the mean would be 0.1, the middle stays with the three.
+    pair = with_displacement(
+        line_of_cells([0, 1], [3, 4]), (0, 0, 0.2), (0, 1, 0.2), (1, 3, 0.2), (1, 4, -0.2)
+    )
+    assert_close(scene_motion(pair)[0, 0], torch.tensor(0.2 * 4 / 4.1), atol=0.005, rtol=0)
 
 
 def test_places_whose_displacement_was_not_found_do_not_dilute_it():

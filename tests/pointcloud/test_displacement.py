@@ -55,7 +55,7 @@ def test_a_block_that_hides_most_of_its_own_motion_tells_its_shift():
     moved = found[views["is_moved"]]
     has_shift = (moved != 0).any(-1)
     assert has_shift.float().mean() > 0.8
-    torch.testing.assert_close(moved[has_shift].mean(0), SHIFT, atol=0.008, rtol=0)
+    torch.testing.assert_close(moved[has_shift].mean(0), SHIFT, atol=0.005, rtol=0)
 
 
 def test_what_was_did_not_move_has_no_displacement():
