@@ -113,3 +113,20 @@ def test_mlp_repeats_itself_and_leaves_the_global_generator_alone():
     other = mlp_probe(x[:60], y[:60], x[60:], y[60:], seed=2)
     assert torch.equal(first.prediction, again.prediction)
     assert not torch.equal(first.prediction, other.prediction)
+
+
+@pytest.mark.parametrize("probe", [ridge_probe, mlp_probe])
+def test_columns_that_never_vary_change_nothing(probe):
+    x, y = torch.randn(80, 4, generator=torch.Generator().manual_seed(3)), torch.zeros(80, 2)
+    y[:, 0], y[:, 1] = x[:, 0] + 0.5 * x[:, 1], x[:, 2]
+    padded = torch.cat([torch.ones(80, 3), x, torch.zeros(80, 5)], dim=1)
+    plain = probe(x[:60], y[:60], x[60:], y[60:])
+    assert plain.r2_mean > 0.5
+    assert_close(probe(padded[:60], y[:60], padded[60:], y[60:]).prediction, plain.prediction)
+
+
+@pytest.mark.parametrize("probe", [ridge_probe, mlp_probe])
+def test_constant_inputs_tell_the_mean(probe):
+    x, y = torch.ones(40, 3), torch.randn(40, 2, generator=torch.Generator().manual_seed(4))
+    found = probe(x[:30], y[:30], x[30:], y[30:])
+    assert_close(found.prediction, y[:30].mean(0).expand(10, -1))

@@ -91,6 +91,10 @@ def mlp_probe(
     Raises:
         ValueError: too few rows or groups for an inner split.
     """
+    is_varied = x_train.std(0, correction=0) > _CONSTANT  # many columns of one-hot codes are not
+    if not bool(is_varied.any()):
+        return _judge(y_train.mean(0).expand(len(y_test), -1), y_test)
+    x_train, x_test = x_train[:, is_varied], x_test[:, is_varied]
     x_mean, x_std, y_mean, y_std = x_train.mean(0), _spread(x_train), y_train.mean(0), _spread(y_train)
     x, y = (x_train.float() - x_mean) / x_std, (y_train.float() - y_mean) / y_std
     is_inner = (_folds(len(x), groups) == 0).to(x.device)
@@ -127,10 +131,11 @@ class _Ridge:
     """One decomposition of the Gram matrix serves every strength; columns that never vary are left out."""
 
     def __init__(self, x: Tensor, y: Tensor):
-        self.is_varied = x.std(0, correction=0) > _CONSTANT
-        x = x[:, self.is_varied]
-        self.x_mean, self.x_std, self.y_mean = x.mean(0), x.std(0, correction=0), y.mean(0)
-        z = (x - self.x_mean) / self.x_std
+        std = x.std(0, correction=0)
+        self.is_varied = std > _CONSTANT
+        self.x_mean, self.x_std = x.mean(0)[self.is_varied], std[self.is_varied]
+        self.y_mean = y.mean(0)
+        z = (x[:, self.is_varied] - self.x_mean) / self.x_std
         self.values, self.vectors = torch.linalg.eigh(z.T @ z)
         self.told = self.vectors.T @ (z.T @ (y - self.y_mean))
 
