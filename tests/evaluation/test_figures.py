@@ -77,14 +77,25 @@ def test_agreement_compares_the_same_moment_of_the_same_episode():
     assert agreement_figures(codes[:2], names[:2], truth, held_out[:2]) == {}
 
 
-def test_standing_still_is_what_a_frame_with_itself_gets():
+def test_standing_still_is_what_most_still_pairs_get():
     pairs = coded(
-        [[1, 1], [1, 2], [1, 2], [5, 5], [1, 2]],
+        [[1, 1], [1, 1], [1, 2], [1, 1], [5, 5], [7, 7]],
         standstill=[[1, 2], [1, 2], [1, 2], [0, 0], [9, 9]],
     )
-    truth = TrueActions(["e"] * 5, ["still", "still", "fixed", "fixed", "still"])
-    figures = standstill_figures(pairs, truth, torch.tensor([True, True, True, True, False]))
+    truth = TrueActions(["e"] * 6, ["still", "still", "still", "fixed", "fixed", "still"])
+    figures = standstill_figures(pairs, truth, torch.tensor([True] * 5 + [False]))
     assert figures["standstill.identical_frames_fraction"] == pytest.approx(3 / 5)
-    assert figures["standstill.still_pairs_fraction"] == pytest.approx(1 / 2)
-    assert figures["standstill.still_pairs_code_fraction"] == pytest.approx(3 / 4)
+    assert figures["standstill.still_pairs_fraction"] == pytest.approx(2 / 3)
+    assert figures["standstill.same_token_fraction"] == pytest.approx(1 / 2)
     assert figures["standstill.acting_pairs_fraction"] == pytest.approx(1 / 2)
+
+
+def test_without_still_pairs_it_is_what_a_frame_with_itself_gets():
+    pairs = coded([[1, 2], [5, 5]], standstill=[[1, 2], [1, 2], [9, 9]])
+    figures = standstill_figures(
+        pairs, TrueActions(["e"] * 2, ["fixed"] * 2), torch.ones(2, dtype=torch.bool)
+    )
+    assert figures == {
+        "standstill.identical_frames_fraction": pytest.approx(2 / 3),
+        "standstill.acting_pairs_fraction": pytest.approx(1 / 2),
+    }

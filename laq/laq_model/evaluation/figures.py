@@ -108,20 +108,27 @@ def standstill_figures(
 ) -> dict[str, float]:
     """How many pairs without motion get the code of standing still, and how many with motion do.
 
-    The code of standing still is the one that most frames with themselves get.
+    The code of standing still is the one that most pairs of a frozen scene before a moving camera get; where
+    there are none, the one that most frames with themselves get. ``same_token_fraction`` says how much of
+    these two is alike.
     """
-    combinations, counts = coded.standstill_codes.unique(dim=0, return_counts=True)
-    standstill = combinations[counts.argmax()]
     is_still = torch.tensor([view == STILL_VIEW for view in truth.view])
+    of_identical = _most_frequent(coded.standstill_codes)
+    still_codes = coded.codes[is_counted & is_still]
+    standstill = _most_frequent(still_codes) if len(still_codes) else of_identical
     figures = {
-        "standstill.identical_frames_fraction": _all_equal(coded.standstill_codes, standstill),
+        "standstill.identical_frames_fraction": _all_equal(coded.standstill_codes, of_identical),
         "standstill.acting_pairs_fraction": _all_equal(coded.codes[is_counted & ~is_still], standstill),
     }
-    if bool((is_counted & is_still).any()):
-        codes = coded.codes[is_counted & is_still]
-        figures["standstill.still_pairs_fraction"] = _all_equal(codes, standstill)
-        figures["standstill.still_pairs_code_fraction"] = float((codes == standstill).float().mean())
+    if len(still_codes):
+        figures["standstill.still_pairs_fraction"] = _all_equal(still_codes, standstill)
+        figures["standstill.same_token_fraction"] = float((of_identical == standstill).float().mean())
     return figures
+
+
+def _most_frequent(codes: Int[Tensor, "pairs positions"]) -> Int[Tensor, " positions"]:
+    combinations, counts = codes.unique(dim=0, return_counts=True)
+    return combinations[counts.argmax()]
 
 
 def _all_equal(codes: Int[Tensor, "pairs positions"], wanted: Tensor) -> float:

@@ -121,6 +121,7 @@ class EvaluationResult:
             "codes.joint_count": "different combinations",
             "agreement.same_code_fraction": "tokens that both cameras agree on",
             "standstill.still_pairs_fraction": "still pairs with the code of standing still",
+            "standstill.same_token_fraction": "tokens that frames with themselves share with it",
             "standstill.acting_pairs_fraction": "acting pairs with the code of standing still",
             "camera.probe.linear.camera_motion.r2_mean": "linear probe of the camera's motion, R² (wanted 0)",
             "camera.probe.mlp.camera_motion.r2_mean": "MLP probe of the camera's motion, R² (wanted 0)",
