@@ -120,6 +120,11 @@ PAGES_RUN = {
         inputs=lambda folder, demo: (folder / "demo_output").symlink_to(demo),
         not_run={"make": _SETUP},
     ),
+    "docs/results.md": Page(
+        not_run={
+            **dict.fromkeys(("concerto-laq", "python benchmarks"), "measurements of minutes to hours"),
+        }
+    ),
     "docs/use-the-labels.md": Page(
         inputs=lambda folder, demo: (folder / "demo_output").symlink_to(demo),
         smaller={"python examples/demo_as_lerobot.py": ("4",), "concerto-laq label": ("--every_n", "24")},
