@@ -55,7 +55,7 @@ def test_its_packages_are_those_of_the_project():
     extras = re.search(r"^\[project.optional-dependencies\](.*?)^\[", text, re.MULTILINE | re.DOTALL)
     assert extras
     named = set(re.findall(r"^(\w+) = ", extras.group(1), re.MULTILINE))
-    assert named - set(EXTRAS) == {"test", "dev"}
+    assert named - set(EXTRAS) == {"test", "dev", "docs"}
     assert set(EXTRAS) <= named
 
 
