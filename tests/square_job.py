@@ -34,11 +34,3 @@ class SquareJob:
 
 def squares_in(folder: Path) -> dict[int, int]:
     return {int(path.stem): int(path.read_text().split()[0]) for path in folder.glob("*.txt")}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".lock")
-    }

@@ -9,21 +9,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from laq_model.encoder_config import EncoderConfig
 from laq_model.errors import RunError, VideoReadError
-from laq_model.labelling.config import LabelConfig
-from laq_model.labelling.label import label
-from laq_model.precompute import PrecomputeConfig, precompute
-from laq_model.training.loop import train
-from laq_model.video.config import VideoDataConfig
 from laq_model.work_engine import run_units
 from laq_model.work_units import EngineConfig
-from square_job import SquareJob, contents, squares_in
-from tiny_training import tiny_config
-from written_videos import write_video
+from same_work import assert_same_work
+from square_job import SquareJob, squares_in
 
 TWO = EngineConfig(num_encoders=2)
 
@@ -107,26 +99,4 @@ def test_workers_end_with_a_killed_driver(tmp_path):
 
 
 def test_store_and_labels_are_those_of_one_process(tmp_path):
-    """With the embedded networks; the threads of a process could change how sums are rounded."""
-    for number in range(3):
-        write_video(tmp_path / "videos" / f"v{number}.webm", 7)
-    data = VideoDataConfig(data_dir=str(tmp_path / "videos"), frame_size=112, held_out_fraction=0.3)
-    encoder = EncoderConfig(vggt_model="embedded", concerto_model="embedded", max_points=512, max_tokens=16)
-    here = PrecomputeConfig(
-        output_dir=tmp_path / "here", shard_pairs=2, device="cpu", data=data, encoder=encoder
-    )
-    precompute(here)
-    precompute(replace(here, output_dir=tmp_path / "two", work=TWO))
-    assert contents(tmp_path / "two") == contents(tmp_path / "here")
-
-    train(tiny_config(tmp_path / "here", tmp_path / "run", data=data, encoder=encoder, num_steps=2))
-    labels = LabelConfig(
-        checkpoint=tmp_path / "run",
-        features=str(tmp_path / "here"),
-        output=tmp_path / "here.parquet",
-        part_pairs=3,
-        device="cpu",
-    )
-    label(labels)
-    label(replace(labels, output=tmp_path / "two.parquet", work=TWO))
-    assert pq.read_table(tmp_path / "two.parquet").equals(pq.read_table(tmp_path / "here.parquet"))
+    assert_same_work(tmp_path, TWO)

@@ -26,14 +26,14 @@ _work: Callable[[Any, Any], None]
 
 
 def run_in_processes(job: Job, units: Sequence[Any], *, num_processes: int) -> Iterator[int]:
-    """Finish all units; gives the place of each as it is done. The processes share the cores evenly.
+    """Finish all units; gives the place of each as it is done. The processes share this one's threads evenly.
 
     Raises:
         RunError: a process was killed, by someone or for want of memory.
         LAQError: whatever the job raises.
     """
     num_processes = min(num_processes, len(units))
-    num_threads = max(1, (os.cpu_count() or 1) // num_processes)
+    num_threads = max(1, torch.get_num_threads() // num_processes)
     pool = ProcessPoolExecutor(
         num_processes,
         mp_context=multiprocessing.get_context("spawn"),  # a fork would inherit the threads' locks, not them
