@@ -58,7 +58,7 @@ class _ColoredGrid:
 
     def cells_of(self, point_m: Float[Tensor, "scenes points 3"]) -> Int[Tensor, "scenes points"]:
         """Number of each point's cell; of one in the empty border, if the point lies outside."""
-        return cell_number(_cells_from(point_m - self.corner_m[:, None], self.cell_m), GRID_CELLS)
+        return _cells_of(point_m, self.corner_m, self.cell_m)
 
     def cells_of_shifted(
         self, point_m: Float[Tensor, "scenes points 3"], along_m: Float[Tensor, "scenes 3 steps"]
@@ -175,8 +175,7 @@ def _votes(
     grids: list[_ColoredGrid],
 ) -> Float[Tensor, "scenes shifts"]:
     """Mean likeness of the witnesses of both frames where each shift would lay them in the other frame."""
-    votes = torch.zeros_like(search.shift_m[..., 0])
-    count = torch.zeros_like(votes[:, :1])
+    votes, count = point.new_zeros(()), point.new_zeros(())
     for frame, sign in _SIGNS:
         index, is_real = witness[frame]
         rows = index[..., None].expand(-1, -1, 3)
@@ -213,8 +212,7 @@ def _colored_grid(
 ) -> _ColoredGrid:
     # Planes of count, red, green and blue.
     mass = torch.cat([torch.ones_like(rgb[..., :1]), rgb], dim=-1) * is_point[..., None]
-    cell = _cells_from(point - corner_m[:, None], cell_m)
-    index = cell_number(cell, GRID_CELLS)
+    index = _cells_of(point, corner_m, cell_m)
     plane = rearrange(mass, "s n c -> c s n")
     grid = rgb.new_zeros(4, len(point), GRID_CELLS**3).scatter_add_(2, index.expand(4, -1, -1), plane)
     grid = grid.view(4, -1, GRID_CELLS, GRID_CELLS, GRID_CELLS)
@@ -224,6 +222,12 @@ def _colored_grid(
     presence, color = grid[0].clamp(max=1.0), grid[1:] / grid[:1].clamp(min=1e-6)
     _empty_border(presence)
     return _ColoredGrid(corner_m, presence.flatten(1), color.flatten(2), cell_m)
+
+
+def _cells_of(
+    point_m: Float[Tensor, "scenes points 3"], corner_m: Float[Tensor, "scenes 3"], cell_m: float
+) -> Int[Tensor, "scenes points"]:
+    return cell_number(_cells_from(point_m - corner_m[:, None], cell_m), GRID_CELLS)
 
 
 def _cells_from(from_corner_m: Tensor, cell_m: float) -> Tensor:
