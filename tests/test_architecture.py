@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "laq" / "laq_model"
 FLOORS = [
     (
         "ground",
-        ["errors", "structures", "batch_rows", "weights", "presets", "config_file", "console"],
+        ["errors", "structures", "batch_rows", "weights", "presets", "config_file", "console", "devices"],
         "chained",
     ),
     ("formats", ["lerobot"], ""),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from .concerto_wrapper import ConcertoEncoder, build_encoder
+from .devices import chosen_device
 from .durable_files import folder_lock
 from .encoder_config import EncoderConfig
 from .encoder_fingerprint import token_settings, weights_digests
@@ -108,7 +108,7 @@ class ShardJob:
 
     def make_worker(self) -> Callable[[ShardUnit, list[DecodedSpan]], None]:
         """Encode and write; a span that could not be decoded is noted in the shard."""
-        device = device_of(self.config)
+        device = chosen_device(self.config.device)
         encoder = self.encoder or build_encoder(self.config.encoder, device=device)
 
         def work(unit: ShardUnit, decoded: list[DecodedSpan]) -> None:
@@ -140,7 +140,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     refuse_too_many_skipped(unreadable, num_videos=num_videos, max_share=config.max_skipped_share)
     is_here = config.work.is_in_this_process
     # Elsewhere, too, wrong weights should be found before the work is spread.
-    encoder = build_encoder(config.encoder, device=device_of(config) if is_here else "cpu")
+    encoder = build_encoder(config.encoder, device=chosen_device(config.device) if is_here else "cpu")
     with open_store_writer(
         config.output_dir,
         settings=store_settings(config, feature_channels=encoder.feature_channels),
@@ -180,11 +180,6 @@ def _write_shards(job: ShardJob, units: list[ShardUnit], config: PrecomputeConfi
     with tqdm(total=sum(sizes), desc="encode", unit="pair", disable=not units) as progress:
         for place in run_units(job, units, config.work):
             progress.update(sizes[place])
-
-
-def device_of(config: PrecomputeConfig) -> torch.device:
-    """The device that the flags ask for, or the best there is in this process."""
-    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def store_settings(config: PrecomputeConfig, *, feature_channels: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from .devices import chosen_device
 from .encoder_config import EncoderConfig
 from .errors import ConfigError, VideoReadError
 from .geometry_source import GeometrySource
@@ -106,7 +107,7 @@ def visualize(config: VisualizeConfig) -> Visualization:
     make_output_folder(config.output)
     table = scan_one_video(video)
     pictures = read_frames(video, table, config.frame_indices)
-    source = build_geometry_source(config.encoder, device=_device(config))
+    source = build_geometry_source(config.encoder, device=chosen_device(config.device))
     scene = observe_frames(config, source, pictures, _recorded(config, video, config.frame_indices))
     _report_scene(config, video, table, scene)
 
@@ -136,12 +137,8 @@ def observe_frames(
 ) -> SceneObservation:
     """The pictures as views of one scene."""
     squares = np.stack([square_frame(picture, config.frame_size) for picture in pictures])
-    frames = torch.from_numpy(squares).to(_device(config)).permute(0, 3, 1, 2).float() / 255
+    frames = torch.from_numpy(squares).to(chosen_device(config.device)).permute(0, 3, 1, 2).float() / 255
     return observe_scenes(source, frames[None], recorded, config=config.encoder)
-
-
-def _device(config: VisualizeConfig) -> torch.device:
-    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _recorded(config: VisualizeConfig, video: Path, indices: Sequence[int]) -> DepthAndCameras | None:
@@ -246,7 +243,7 @@ def _write_rerun(config: VisualizeConfig, source: GeometrySource, video: Path, t
 def _tokens(config: VisualizeConfig, video: Path) -> LatentActions | None:
     if config.checkpoint is None:
         return None
-    run = open_trained_run(config.checkpoint, device=_device(config))
+    run = open_trained_run(config.checkpoint, device=chosen_device(config.device))
     return run.model.encode_video(video, encoder=run.video_encoder())
 
 

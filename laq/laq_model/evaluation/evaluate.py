@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import RunFolder, find_run, open_run
+from ..devices import chosen_device
 from ..encoder_fingerprint import refuse_other_tokens
 from ..errors import ConfigError, DatasetError, RunError
 from ..feature_store import FeatureStore, differences
@@ -43,7 +44,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
             that cannot be written.
     """
     output = Path(config.output_dir) if config.output_dir else config.checkpoint / "evaluation"
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = chosen_device(config.device)
     run = open_trained_run(config.checkpoint, device=device)
     folder = find_run(config.checkpoint)
     seen = frozenset() if config.is_new_data else _trained_on(config.checkpoint, folder)

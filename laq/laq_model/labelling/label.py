@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
+from ..devices import chosen_device
 from ..durable_files import folder_lock
 from ..errors import ConfigError, RunError
 from ..lerobot.dataset import choose_camera, open_lerobot
@@ -69,7 +69,7 @@ class LabelJob:
 
     def make_worker(self) -> Callable[[PartUnit, LoadedPart], None]:
         """Encode, label, write."""
-        device = device_of(self.config)
+        device = chosen_device(self.config.device)
         run = self.run or open_trained_run(self.config.checkpoint, device=device)
         encode = self.source.make_encoder(device)
 
@@ -93,7 +93,7 @@ def label(config: LabelConfig) -> LabelResult:
     _refuse_sources(config)
     read_instructions(config.instructions)  # so that a mistake is found before the work
     is_here = config.work.is_in_this_process
-    run = open_trained_run(config.checkpoint, device=device_of(config) if is_here else "cpu")
+    run = open_trained_run(config.checkpoint, device=chosen_device(config.device) if is_here else "cpu")
     camera = _camera_of_copy(config, run)
     source = build_token_source(config, run)
     refuse_too_many_skipped(source.skipped, num_videos=source.num_videos, max_share=config.max_skipped_share)
@@ -160,11 +160,6 @@ def _label_parts(units: list[PartUnit], job: LabelJob) -> None:
     with tqdm(total=total, desc="label", unit="pair", disable=not missing) as progress:
         for place in run_units(job, missing, job.config.work):
             progress.update(missing[place].part.num_pairs)
-
-
-def device_of(config: LabelConfig) -> torch.device:
-    """The device that the flags ask for, or the best there is in this process."""
-    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _digest_of_work(config: LabelConfig, run: TrainedRun, parts: list[Part]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import find_run
+from ..devices import chosen_device
 from ..errors import RunError
 from ..known_actions.actions import natural_frame, true_actions
 from ..report.code_gallery import code_gallery
@@ -48,7 +49,7 @@ def report_page(config: RunReportConfig) -> RunPage:
     Raises:
         LAQError: as ``report``.
     """
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = chosen_device(config.device)
     run, folder = open_trained_run(config.checkpoint, device=device), find_run(config.checkpoint)
     missing = [] if folder else ["No training curves: a published model has none."]
     page = RunPage(
