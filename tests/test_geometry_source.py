@@ -241,6 +241,15 @@ def user_module(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("user_module")
+def test_without_normals_the_point_network_reads_zeros():
+    config = EncoderConfig(geometry="my_wall:build", use_normals=False)
+    scene = observe_scenes(build_geometry_source(config), some_frames(2, 2), config=config)
+    assert scene.normal.any()  # pictures still show them
+    assert len(scene.cloud.normal)
+    assert not scene.cloud.normal.any()
+
+
+@pytest.mark.usefixtures("user_module")
 def test_a_source_of_the_user_s_by_its_file_or_by_its_name():
     frames = some_frames(2, 2)
     by_file = EncoderConfig(geometry="my_wall:build")
