@@ -94,6 +94,7 @@ class PixelLAQ(nn.Module):
         *,
         generator: torch.Generator | None = None,
         progress: float = 0.0,
+        hard_share: float | None = None,
     ) -> PixelOutput:
         """Losses of a batch.
 
@@ -101,12 +102,14 @@ class PixelLAQ(nn.Module):
             frames: RGB, current first.
             generator: of the quantizer's noise, in training mode.
             progress: share of the training that is done, 0 to 1; the schedules of the quantizer follow it.
+            hard_share: share of pairs whose prediction is trained on hard codes; by default it follows
+                progress.
         """
         patches = self.patches(frames)
         quantized = self.quantizer(
             self._latent(patches),
             generator=generator,
-            hard_share=hard_share_at(progress),
+            hard_share=hard_share_at(progress) if hard_share is None else hard_share,
             progress=progress,
         )
         error = self._errors(patches, quantized.quantized).mean()

@@ -14,6 +14,7 @@ from ..batch_rows import step_generator
 from ..checkpoint import RUN_FILE, RunFolder, create_run, open_run
 from ..durable_files import remove_folder
 from ..errors import RunError
+from ..quantizers.nsvq import hard_share_at
 from ..training.config import OptimizationConfig, differences
 from ..training.interruption import Interruption, resume_command
 from ..training.optimizer import build_optimizer, learning_rate_at
@@ -154,6 +155,7 @@ def _take_step(
             frames[rows.first : rows.first + rows.count].to(device),
             generator=generator,
             progress=step / options.num_steps,
+            hard_share=hard_share_at(step / options.num_steps, hard_from=options.hard_codes_from),
         )
         share = rows.count / options.batch_size
         (share * out.loss).backward()
