@@ -73,7 +73,7 @@ def test_clouds_know_their_patch_and_what_moved(config):
 
 
 def test_joined_clouds_are_the_clouds(config):
-    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights), held_out=False)
+    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights))
     assert len(bank) == 8
     joined, single = bank.batch([3, 5]), bank.batch([5])
     first = int(joined.offset[0])
@@ -85,7 +85,7 @@ def test_joined_clouds_are_the_clouds(config):
 
 
 def test_the_loss_falls_and_every_parameter_learns(config):
-    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights), held_out=False)
+    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights))
     config = replace(config, num_steps=100)
     model = new_model(32, seed=0).train()
     optimizers = tiny_concerto.build_optimizers(model, config)
@@ -104,7 +104,7 @@ def test_the_loss_falls_and_every_parameter_learns(config):
 
 def test_what_is_hidden_does_not_reach_the_network(config):
     """Other colours and normals under the mask change no prediction, so the answer cannot be read off."""
-    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights), held_out=False)
+    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights))
     model, batch = new_model(32, seed=0).eval(), bank.batch([0])
     hidden = torch.arange(len(batch.coord)) % 2 == 0
     changed = replace(
@@ -131,7 +131,7 @@ def test_a_run_leaves_a_network_that_loads_strictly(config):
 
 
 def test_the_mask_is_drawn_again_for_each_step(config):
-    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights), held_out=False)
+    bank = tiny_concerto.build_bank(config, tiny_concerto.read_vggt(config.vggt_weights))
     assert isinstance(bank, CloudBank)
     model, batch = new_model(32, seed=0).eval(), bank.batch([0, 1, 2, 3])
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(confi
     held_out = tiny_concerto.build_bank(
         replace(config, recorded_share=1.0, seed=3),
         tiny_concerto.read_vggt(config.vggt_weights),
-        held_out=True,
+        held_out="unseen tasks",
     )
     raw = tiny_concerto.raw_inputs(held_out.batch([0])).abs().mean()
     assert same["moved_auc_raw"] == pytest.approx(float(raw))

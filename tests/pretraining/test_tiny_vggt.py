@@ -171,7 +171,7 @@ def test_settings_are_checked(folder):
 
 
 def test_evaluation_scores_a_perfect_answer_perfectly(folder, monkeypatch):
-    scenes = TrainingScenes(folder, held_out=True)
+    scenes = TrainingScenes(folder, held_out="unseen tasks")
 
     def truth(network, frames):
         batch = scenes.read(np.arange(2), np.tile(np.arange(2), (2, 1)))

@@ -49,12 +49,12 @@ def test_clip_numbers_run_through_the_shards(folder):
     stored = np.load(folder / "depth_0001.npy")[0, 2]
     assert_close(batch.recorded.depth[0, 0], torch.from_numpy(stored.astype(np.float32)) / 1000)
     assert_close(batch.frames[1, 0], batch.frames[1, 1])
-    assert len(TrainingScenes(folder, held_out=True)) == 3
+    assert len(TrainingScenes(folder, held_out="unseen tasks")) == 3
 
 
 def test_no_shards_is_an_error(tmp_path):
-    with pytest.raises(DatasetError, match="no held-out shards"):
-        TrainingScenes(tmp_path, held_out=True)
+    with pytest.raises(DatasetError, match=r"no held-out \(unseen tasks\) shards"):
+        TrainingScenes(tmp_path, held_out="unseen tasks")
 
 
 def test_disagreeing_shard_is_an_error(folder):

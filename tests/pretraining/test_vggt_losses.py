@@ -79,9 +79,19 @@ def test_flow_loss_compares_patch_middles_of_later_views():
 
 def test_depth_change_counts_only_still_cameras():
     error = torch.tensor([[0.1, 0.4], [0.0, 5.0]]).view(2, 2, 1, 1)
-    still = torch.tensor([[True, True], [True, False]])
-    assert float(depth_change_loss(error, still)) == pytest.approx(0.3)
-    assert float(depth_change_loss(error, torch.zeros(2, 2, dtype=torch.bool))) == 0.0
+    depth, still = torch.ones(2, 2, 1, 1), torch.tensor([[True, True], [True, False]])
+    assert float(depth_change_loss(error, depth, still)) == pytest.approx(0.3)
+    assert float(depth_change_loss(error, depth, torch.zeros(2, 2, dtype=torch.bool))) == 0.0
+
+
+def test_depth_change_counts_the_few_moved_pixels_as_much_as_the_rest():
+    depth = torch.ones(1, 2, 1, 10)
+    depth[0, 1, 0, 0] = 0.9
+    error = torch.zeros(1, 2, 1, 10)
+    error[0, 1, 0, 0] = 0.5
+    error[0, 1, 0, 1] = 0.9
+    still = torch.ones(1, 2, dtype=torch.bool)
+    assert float(depth_change_loss(error, depth, still)) == pytest.approx(0.5 + 0.9 / 9)
 
 
 def test_scene_unit_is_the_harmonic_mean_distance():

@@ -59,7 +59,7 @@ def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, float]:
         seed=config.seed,
     )
     vggt = read_vggt(config.vggt_weights)
-    train, held_out = (build_bank(clouds, vggt, held_out=is_held_out) for is_held_out in (False, True))
+    train, held_out = (build_bank(clouds, vggt, held_out=family) for family in ("", "unseen tasks"))
     feature_levels = with_preset(EncoderConfig(), "tiny").feature_levels
 
     def features_of(network: PointTransformerV3) -> Features:

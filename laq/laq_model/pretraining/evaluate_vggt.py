@@ -17,7 +17,7 @@ from ..errors import LAQError
 from ..vggt import build_vggt, load_official_weights
 from ..weights import read_weights
 from .tiny_vggt import evaluate, held_out_views, mean_depth_map
-from .training_scenes import TrainingScenes
+from .training_scenes import HELD_OUT, TrainingScenes
 from .vggt_metrics import align_scale, depth_metrics, mean_of
 
 
@@ -32,18 +32,22 @@ class EvaluateVGGTConfig:
     num_views: int = 2
     """Views of each scene."""
     num_clips: int = 96
-    """Held-out clips."""
+    """Held-out clips of each family."""
 
 
-def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, float]:
-    """Held-out figures of the network, of the mean depth map, and of planes through the true depth."""
+def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, dict[str, float]]:
+    """Figures of network, mean depth map and planes through the true depth, for each family of scenes."""
     file = read_weights(config.weights)
     network = build_vggt(file.config)
     load_official_weights(network, file.tensors)
-    held_out = TrainingScenes(config.scenes, held_out=True)
-    figures = evaluate(network.eval(), held_out, num_clips=config.num_clips, num_views=config.num_views)
+    network.eval()
     mean_map = mean_depth_map(TrainingScenes(config.scenes), num_clips=200, seed=0)
-    return figures | evaluate_map(mean_map, held_out, config)
+    figures = {}
+    for family in HELD_OUT:
+        held_out = TrainingScenes(config.scenes, held_out=family)
+        of_network = evaluate(network, held_out, num_clips=config.num_clips, num_views=config.num_views)
+        figures[family] = of_network | evaluate_map(mean_map, held_out, config)
+    return figures
 
 
 def evaluate_map(

@@ -120,8 +120,8 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     vggt = read_vggt(config.vggt_weights)
-    bank = build_bank(config, vggt, held_out=False)
-    held_out = build_bank(replace(config, num_clips=64), vggt, held_out=True)
+    bank = build_bank(config, vggt)
+    held_out = build_bank(replace(config, num_clips=64), vggt, held_out="unseen tasks")
     image_channels = held_out.batch([0]).image_tokens.shape[-1]
     model = new_model(image_channels, config.seed).train()
     log.info(
@@ -181,7 +181,7 @@ def read_vggt(path: str) -> VGGT:
     return network.eval().requires_grad_(False)
 
 
-def build_bank(config: TinyConcertoConfig, vggt: VGGT, *, held_out: bool) -> CloudBank:
+def build_bank(config: TinyConcertoConfig, vggt: VGGT, *, held_out: str = "") -> CloudBank:
     """Clouds of random clips: the first share from recorded depth, the rest from predicted depth."""
     scenes = TrainingScenes(config.scenes, held_out=held_out)
     clips = np.random.default_rng(config.seed).permutation(len(scenes))[: config.num_clips]

@@ -189,7 +189,7 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
-    held_out = TrainingScenes(config.scenes, held_out=True)
+    held_out = TrainingScenes(config.scenes, held_out="unseen tasks")
     model = VGGTInTraining(start_network(config))
     model.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AverageWeights(model.network, config.average_decay)

@@ -4,7 +4,8 @@ A folder holds, for each shard number: ``rgb_XXXX.npy`` uint8 [clips, views, hei
 ``depth_XXXX.npy`` uint16 millimetres along the optical axis [clips, views, height, width] (0: none), and
 ``cameras_XXXX.npz`` with ``K`` [clips, 3, 3] and ``cam_from_world`` [clips, views, 3, 4] (OpenCV axes,
 metres, world z up). ``rgb`` is written last. The files of held-out shards have the same names after
-``heldout_``.
+a prefix of ``HELD_OUT``. Newer folders also hold ``instances_XXXX.npy`` uint8 [clips, views, height, width]
+and ``kind_of_instance`` [clips, 255] beside the cameras: which thing a pixel shows, and of what kind it is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from torch import Tensor
 from ..errors import DatasetError
 from ..structures import DepthAndCameras
 
-HELD_OUT_PREFIX = "heldout_"
+HELD_OUT = {
+    "unseen tasks": "heldout_",
+    "tabletop": "heldout_tabletop_",
+    "room": "heldout_room_",
+}
+"""Held-out families of scenes, and how the names of their shards begin."""
 METRES_PER_MILLIMETRE = 1e-3
 MAX_ZOOM = 0.3  # beyond 1, of a turned camera
 TURN_RAD_PER_ZOOM = 0.25  # about each axis: a zoom of 1.3 leaves room for five degrees at 50 degrees of view
@@ -39,17 +45,21 @@ class SceneBatch:
 class TrainingScenes:
     """All clips of one folder, memory-mapped; clip numbers run through the shards in order of name."""
 
-    def __init__(self, folder: str | Path, *, held_out: bool = False):
+    def __init__(self, folder: str | Path, *, held_out: str = ""):
+        """Training clips, or those of a family of ``HELD_OUT``.
+
+        Raises:
+            DatasetError: the folder has no such shards, or the files of one disagree.
+        """
         folder = Path(folder)
-        prefix = HELD_OUT_PREFIX if held_out else ""
+        prefix = HELD_OUT[held_out] if held_out else ""
         names = [
             path.stem.removeprefix(f"{prefix}rgb_") for path in sorted(folder.glob(f"{prefix}rgb_*.npy"))
         ]
         names = [name for name in names if "." not in name]  # a dot: still being written
         if not names:
-            raise DatasetError(
-                f"no {'held-out' if held_out else 'training'} shards in {folder}; render them first"
-            )
+            family = f"held-out ({held_out})" if held_out else "training"
+            raise DatasetError(f"no {family} shards in {folder}; render them first")
         self._rgb = [np.load(folder / f"{prefix}rgb_{name}.npy", mmap_mode="r") for name in names]
         self._depth_mm = [np.load(folder / f"{prefix}depth_{name}.npy", mmap_mode="r") for name in names]
         self._cameras = [_read_cameras(folder / f"{prefix}cameras_{name}.npz") for name in names]

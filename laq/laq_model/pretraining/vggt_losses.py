@@ -12,7 +12,8 @@ Departures, each for a network that must learn in an hour on a CPU:
   later view, where the first camera sees the same static point; and by telling attention where to look
   (``matching``). Poses alone do not teach it in an hour.
 - Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
-  the true change. A moving hand is a change, a wavering background is none.
+  the true change. A moving hand is a change, a wavering background is none. What moved is a hundredth of the
+  pixels and counts as much as all that stood still.
 - Differences of depth and points are absolute (L1) instead of Euclidean, and relative to the true depth: the
   room behind the table, four times as far as the hand, would otherwise drown it. For the same reason the
   unit of a scene is the harmonic instead of the arithmetic mean of its points' distances.
@@ -43,6 +44,7 @@ FAR_M = 8.0  # how far a pixel without depth is taken to be: the renderer's reac
 POSE_WEIGHTS = (10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0, 0.5, 0.5)
 POSE_BEND = 0.05  # where a difference of poses stops to count by its square
 STILL_CAMERA_TOLERANCE = 1e-4  # metres and rotation matrix entries
+MOVED_SHARE = 0.02  # of its depth, by which a pixel changes between views where something moved
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def vggt_loss(
     terms = {
         "depth": error.abs().mean(),
         "depth_gradient": depth_gradient_loss(error),
-        "depth_change": depth_change_loss(error, target.is_still),
+        "depth_change": depth_change_loss(error, target.depth, target.is_still),
         "confidence": confidence_loss(error.detach(), depth_conf),
         "camera": camera_loss(pose_enc, target.pose_enc),
         "flow": flow_loss(patch_flow, target.ego_flow),
@@ -168,12 +170,22 @@ def confidence_loss(
 
 
 def depth_change_loss(
-    error: Float[Tensor, "scenes views height width"], is_still: Bool[Tensor, "scenes views"]
+    error: Float[Tensor, "scenes views height width"],
+    depth: Float[Tensor, "scenes views height width"],
+    is_still: Bool[Tensor, "scenes views"],
 ) -> Float[Tensor, ""]:
-    """Mean of |e_s − e_0| over later views whose camera stands where the first one stood; 0 without any."""
-    change = (error[:, 1:] - error[:, :1]).abs().mean(dim=(-2, -1))
-    counted = is_still[:, 1:].to(change.dtype)
-    return (change * counted).sum() / counted.sum().clamp(min=1)
+    """Mean of |e_s − e_0| over later views whose camera stands where the first one stood; 0 without any.
+
+    Pixels whose true ``depth`` changes by MOVED_SHARE have a mean, all others another; the two add up.
+    """
+    change = (error[:, 1:] - error[:, :1]).abs()
+    has_moved = (depth[:, 1:] - depth[:, :1]).abs() > MOVED_SHARE * depth[:, :1]
+    counted = is_still[:, 1:, None, None].expand_as(change)
+
+    def mean(is_counted: Bool[Tensor, "scenes later height width"]) -> Float[Tensor, ""]:
+        return (change * is_counted).sum() / is_counted.sum().clamp(min=1)
+
+    return mean(counted & has_moved) + mean(counted & ~has_moved)
 
 
 def camera_loss(

@@ -29,13 +29,36 @@ class CameraPath:
     move: str
 
 
-def draw_path(rng: np.random.Generator, *, num_frames: int, size: int, move: str) -> CameraPath:
-    """A random sensible view of the table from the front, kept or moved smoothly through the episode."""
-    azimuth_rad = np.radians(rng.uniform(25, 155))
-    elevation_rad = np.radians(rng.uniform(28, 52))
-    radius_m = rng.uniform(0.95, 1.35)
-    target = np.array([0.0, 0.62, 0.12]) + rng.uniform(-0.06, 0.06, 3)
-    vertical_fov_rad = np.radians(rng.uniform(42, 58))
+@dataclass(frozen=True)
+class CameraRanges:
+    """From where to where cameras are drawn: degrees and metres about what they look at."""
+
+    azimuth_deg: tuple[float, float] = (25.0, 155.0)
+    elevation_deg: tuple[float, float] = (28.0, 52.0)
+    radius_m: tuple[float, float] = (0.95, 1.35)
+    target_m: tuple[float, float, float] = (0.0, 0.62, 0.12)
+    target_spread_m: float = 0.06
+    vertical_fov_deg: tuple[float, float] = (42.0, 58.0)
+
+
+TABLE_FROM_THE_FRONT = CameraRanges()
+
+
+def draw_path(
+    rng: np.random.Generator,
+    *,
+    num_frames: int,
+    size: int,
+    move: str,
+    ranges: CameraRanges = TABLE_FROM_THE_FRONT,
+) -> CameraPath:
+    """A random sensible view, by default of the table, kept or moved smoothly through the episode."""
+    azimuth_rad = np.radians(rng.uniform(*ranges.azimuth_deg))
+    elevation_rad = np.radians(rng.uniform(*ranges.elevation_deg))
+    radius_m = rng.uniform(*ranges.radius_m)
+    spread = ranges.target_spread_m
+    target = np.array(ranges.target_m) + rng.uniform(-spread, spread, 3)
+    vertical_fov_rad = np.radians(rng.uniform(*ranges.vertical_fov_deg))
     phase = np.linspace(0, 1, num_frames)
     wobble = smooth_noise(rng, num_frames, 5)
     azimuth, elevation = np.full(num_frames, azimuth_rad), np.full(num_frames, elevation_rad)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera_paths import CameraPath
+from .instances import bodies_of_pixels
 from .simulator import load_mujoco, no_graphics
 
-_CAMERA = "corner2"  # a camera of every Meta-World scene, moved to where we want it
+CAMERA = "corner2"  # a camera of every Meta-World scene, moved to where we want it
 
 
 class SceneRenderer:
@@ -31,7 +32,7 @@ class SceneRenderer:
         self._size = size
         self._options = self._mujoco.MjvOption()
         self._options.sitegroup[:] = 0
-        self._camera = model.camera(_CAMERA).id
+        self._camera = model.camera(CAMERA).id
         try:
             self._color = self._mujoco.Renderer(model, size, size)
             small = depth_size not in (None, size)
@@ -62,6 +63,14 @@ class SceneRenderer:
         depth = self.draw_depth(qpos, path, frame)
         self._color.update_scene(self._data, camera=self._camera, scene_option=self._options)
         return self._color.render().copy(), depth
+
+    def draw_instances(self) -> NDArray[np.uint8]:
+        """Body that each pixel of the last picture shows [depth_size, depth_size]."""
+        self._depth.update_scene(self._data, camera=self._camera, scene_option=self._options)
+        self._depth.enable_segmentation_rendering()
+        segmentation = self._depth.render().copy()
+        self._depth.disable_segmentation_rendering()
+        return bodies_of_pixels(self._model, segmentation, int(self._mujoco.mjtObj.mjOBJ_GEOM))
 
     def _place(self, cam_from_world: NDArray[np.float64], intrinsics: NDArray[np.float64]) -> None:
         rotation = cam_from_world[:3, :3]
