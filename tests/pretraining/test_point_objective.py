@@ -33,6 +33,7 @@ def batch_of(num_points: int = 60, clouds: int = 2, seed: int = 0) -> PointBatch
         image_tokens=torch.randn(clouds, 4, 8, generator=generator),
         has_moved=torch.rand(len(cell), generator=generator) < 0.3,
         is_still=torch.ones(clouds, dtype=torch.bool),
+        kind=torch.zeros(len(cell), dtype=torch.long),
     )
 
 

@@ -16,7 +16,7 @@ from laq_model.pretraining.point_clouds import CloudBank, build_clouds
 from laq_model.pretraining.run_state import save_network
 from laq_model.pretraining.tiny_concerto import TinyConcertoConfig, new_model, objective, train
 from laq_model.pretraining.tiny_vggt import new_network
-from laq_model.pretraining.training_scenes import TrainingScenes
+from laq_model.pretraining.training_scenes import HELD_OUT, TrainingScenes
 from laq_model.ptv3 import build_ptv3, load_official_weights
 from laq_model.weights import read_weights
 
@@ -38,7 +38,8 @@ MICRO_CONCERTO = {
 def config(tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_concerto, "TINY_NETWORK", MICRO_CONCERTO)
     write_shard(tmp_path, "0000", clips=4)
-    write_shard(tmp_path, "10000", clips=2, prefix="heldout_")
+    for prefix in HELD_OUT.values():
+        write_shard(tmp_path, "10000", clips=2, prefix=prefix)
     weights = tmp_path / "vggt.safetensors"
     tensors = new_network(MICRO_NETWORK, seed=0).state_dict()
     save_network(weights, tensors, config=MICRO_NETWORK, provenance={})
@@ -150,9 +151,9 @@ def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(confi
     monkeypatch.setattr(
         evaluate_concerto, "with_preset", lambda encoder, preset: replace(encoder, feature_levels=1)
     )
-    monkeypatch.setattr(
-        evaluate_concerto,
-        "probe_moved_points",
+    monkeypatch.setitem(
+        evaluate_concerto.PROBES,
+        "moved_auc",
         lambda features, train, held_out: features(held_out.batch([0])).abs().mean().item(),
     )
     torch.manual_seed(3)
@@ -168,7 +169,7 @@ def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(confi
                 num_clips=4,
                 seed=seed,
             )
-        )
+        )["unseen tasks"]
         for seed in (3, 4)
     )
     # The file holds what seed 3 starts from, in float16: eleven bits of each weight.

@@ -14,6 +14,7 @@ from laq_model.pretraining.training_scenes import (
     draw_turns,
     mirror_scenes,
     turn_cameras,
+    weights_of_things,
 )
 from laq_model.structures import DepthAndCameras
 
@@ -30,7 +31,13 @@ def write_shard(
     middle = (size - 1) / 2
     intrinsics = np.tile(np.array([[size, 0, middle], [0, size, middle], [0, 0, 1.0]]), (clips, 1, 1))
     np.save(folder / f"{prefix}depth_{name}.npy", depth.astype(np.uint16))
-    np.savez(folder / f"{prefix}cameras_{name}.npz", K=intrinsics, cam_from_world=cam_from_world)
+    np.savez(
+        folder / f"{prefix}cameras_{name}.npz",
+        K=intrinsics,
+        cam_from_world=cam_from_world,
+        kind_of_instance=np.tile(np.arange(255, dtype=np.uint8) % 5, (clips, 1)),
+    )
+    np.save(folder / f"{prefix}instances_{name}.npy", (depth > 1200).astype(np.uint8) * 7)
     np.save(folder / f"{prefix}rgb_{name}.npy", rgb.astype(np.uint8))
 
 
@@ -99,7 +106,8 @@ def test_turned_cameras_see_the_same_world():
         world_up=torch.tensor([[0.0, 0, 1]]),
         is_metric=True,
     )
-    batch = SceneBatch((x / 4 + 0.5)[:, :, None].expand(-1, -1, 3, -1, -1), recorded)
+    frames = (x / 4 + 0.5)[:, :, None].expand(-1, -1, 3, -1, -1)
+    batch = SceneBatch(frames, recorded, pixel_weight=frames[:, :, 0])
     angle = torch.tensor(0.05)
     turn = torch.eye(3).repeat(1, 2, 1, 1)
     turn[0, 1, 0, 0] = turn[0, 1, 2, 2] = angle.cos()
@@ -109,6 +117,7 @@ def test_turned_cameras_see_the_same_world():
     assert_close(world[..., 2], depth, rtol=0, atol=1e-4)
     # Colours are between two pixels' at the border of the picture only: nothing there was outside.
     assert_close(turned.frames[:, :, 0], world[..., 0] / 4 + 0.5, rtol=0, atol=1e-4)
+    assert_close(turned.pixel_weight, turned.frames[:, :, 0], rtol=0, atol=0.02)  # the nearest pixel's
     # The second camera looks 0.05 rad to the left of the first one, whose middle it sees to its right.
     assert float(world[0, 1, 28, 28, 0] - world[0, 0, 28, 28, 0]) == pytest.approx(-0.1, abs=0.01)
 
@@ -130,6 +139,23 @@ def test_turns_are_drawn_for_about_half_and_stay_within_the_room():
     # No axis turns by more than 0.25 · 0.3 rad, three of them together by at most √3 times that.
     cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     assert float(cosine.min()) > np.cos(0.075 * 3**0.5) - 1e-6
+
+
+def test_a_thing_weighs_by_the_root_of_its_area():
+    instances = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    instances[0, 0, :10, :10] = 3  # 100 of 400 pixels
+    instances[0, 0, 19, 19] = 5  # one pixel weighs like the smallest thing, of 16
+    weight = weights_of_things(instances)[0, 0]
+    assert_close(weight[0, 0] / weight[0, 15], torch.tensor(299**0.5 / 100**0.5))
+    assert_close(weight[19, 19] / weight[0, 15], torch.tensor(299**0.5 / 16**0.5))
+    assert_close(weight.mean(), torch.tensor(1.0))
+
+
+def test_kinds_are_those_of_the_things_shown(folder):
+    scenes = TrainingScenes(folder)
+    kinds = scenes.kinds(np.array([3]), np.array([[2, 0]]))
+    is_far = np.load(folder / "depth_0001.npy")[0][[2, 0]] > 1200
+    assert np.array_equal(kinds[0], np.where(is_far, 7 % 5, 0))
 
 
 def test_colours_change_and_stay_in_range():

@@ -80,8 +80,11 @@ def test_flow_loss_compares_patch_middles_of_later_views():
 def test_depth_change_counts_only_still_cameras():
     error = torch.tensor([[0.1, 0.4], [0.0, 5.0]]).view(2, 2, 1, 1)
     depth, still = torch.ones(2, 2, 1, 1), torch.tensor([[True, True], [True, False]])
-    assert float(depth_change_loss(error, depth, still)) == pytest.approx(0.3)
-    assert float(depth_change_loss(error, depth, torch.zeros(2, 2, dtype=torch.bool))) == 0.0
+    assert float(depth_change_loss(error, depth, torch.ones_like(depth), still)) == pytest.approx(0.3)
+    assert (
+        float(depth_change_loss(error, depth, torch.ones_like(depth), torch.zeros(2, 2, dtype=torch.bool)))
+        == 0.0
+    )
 
 
 def test_depth_change_counts_the_few_moved_pixels_as_much_as_the_rest():
@@ -91,7 +94,9 @@ def test_depth_change_counts_the_few_moved_pixels_as_much_as_the_rest():
     error[0, 1, 0, 0] = 0.5
     error[0, 1, 0, 1] = 0.9
     still = torch.ones(1, 2, dtype=torch.bool)
-    assert float(depth_change_loss(error, depth, still)) == pytest.approx(0.5 + 0.9 / 9)
+    assert float(depth_change_loss(error, depth, torch.ones_like(depth), still)) == pytest.approx(
+        0.5 + 0.9 / 9
+    )
 
 
 def test_scene_unit_is_the_harmonic_mean_distance():
@@ -128,6 +133,7 @@ def test_true_answer_costs_nothing():
         target.ego_flow[:, :, 1::2, 1::2],
         match_target(target.ego_flow, grid=(2, 2))[0].clamp(min=1e-30).log(),
         target=target,
+        pixel_weight=torch.ones_like(target.depth),
         weights=VGGTLossWeights(),
     )
     for name, value in terms.items():
@@ -144,6 +150,7 @@ def test_total_is_the_weighted_sum():
         target.ego_flow[:, :, 1::2, 1::2],
         match_target(target.ego_flow, grid=(2, 2))[0].clamp(min=1e-30).log(),
         target=target,
+        pixel_weight=torch.ones_like(target.depth),
         weights=weights,
     )
     total = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")

@@ -17,8 +17,9 @@ from ..errors import ConfigError, LAQError
 from ..presets import with_preset
 from ..ptv3 import PointTransformerV3, build_ptv3, load_official_weights
 from ..weights import read_weights
-from .point_probe import Features, probe_moved_points
+from .point_probe import Features, probe_kinds, probe_moved_points, probe_normals
 from .tiny_concerto import TinyConcertoConfig, build_bank, point_features, raw_inputs, read_vggt
+from .training_scenes import HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class EvaluateConcertoConfig:
     recorded_share: float = 0.0
     """Share of clips with recorded instead of predicted depth."""
     num_clips: int = 120
-    """Training clips of the probe; as many held-out ones, if there are."""
+    """Training clips of the probes; as many held-out ones of each family, if there are."""
     seed: int = 0
     """Of the clips and of the untrained network."""
 
@@ -43,8 +44,15 @@ class EvaluateConcertoConfig:
             raise ConfigError(f"num_clips must be at least 1, got {self.num_clips}")
 
 
-def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, float]:
-    """The probe's value for the network, an untrained one and the raw inputs, as the encoder joins stages."""
+PROBES = {
+    "moved_auc": probe_moved_points,
+    "kind_accuracy": probe_kinds,
+    "normal_median_deg": probe_normals,
+}
+
+
+def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, dict[str, float]]:
+    """Every probe's figure for the network, an untrained one and the raw inputs, for each held-out family."""
     file = read_weights(config.weights)
     network = build_ptv3(file.config)
     load_official_weights(network, file.tensors)
@@ -59,20 +67,25 @@ def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, float]:
         seed=config.seed,
     )
     vggt = read_vggt(config.vggt_weights)
-    train, held_out = (build_bank(clouds, vggt, held_out=family) for family in ("", "unseen tasks"))
+    train = build_bank(clouds, vggt)
     feature_levels = with_preset(EncoderConfig(), "tiny").feature_levels
 
     def features_of(network: PointTransformerV3) -> Features:
         network.eval()
         return lambda batch: point_features(
-            network, batch, max_grid_coord=held_out.max_grid_coord, feature_levels=feature_levels
+            network, batch, max_grid_coord=train.max_grid_coord, feature_levels=feature_levels
         )
 
-    return {
-        "moved_auc": probe_moved_points(features_of(network), train, held_out),
-        "moved_auc_untrained": probe_moved_points(features_of(untrained), train, held_out),
-        "moved_auc_raw": probe_moved_points(raw_inputs, train, held_out),
-    }
+    asked = {"": features_of(network), "_untrained": features_of(untrained), "_raw": raw_inputs}
+    figures = {}
+    for family in HELD_OUT:
+        held_out = build_bank(clouds, vggt, held_out=family)
+        figures[family] = {
+            f"{name}{whose}": probe(features, train, held_out)
+            for name, probe in PROBES.items()
+            for whose, features in asked.items()
+        }
+    return figures
 
 
 def main() -> None:

@@ -23,9 +23,17 @@ class Muon(torch.optim.Optimizer):
     """For hidden matrices only; norms, biases, tokens, first and last layers stay with AdamW."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], *, lr: float, weight_decay: float, momentum: float = 0.95
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
     ):
+        """``dtype`` is that of the iteration: bfloat16 is exact enough, but crawls on a CPU without it."""
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -36,7 +44,8 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for parameters in by_shape.values():
-                update = orthogonal(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
+                momenta = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
+                update = orthogonal(momenta, dtype=self._dtype)
                 size = ADAMW_LIKE_SIZE * max(update.shape[-2:]) ** 0.5
                 for parameter, direction in zip(parameters, update, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -51,11 +60,13 @@ class Muon(torch.optim.Optimizer):
         return parameter.grad.lerp(buffer, momentum)
 
 
-def orthogonal(matrices: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
+def orthogonal(
+    matrices: Float[Tensor, "batch rows columns"], *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "batch rows columns"]:
     """Nearly U·Vᵀ of each matrix U·S·Vᵀ: its singular values come to lie within about 0.7 and 1.2."""
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if is_tall else matrices
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     a, b, c = NEWTON_SCHULZ
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT

@@ -39,6 +39,8 @@ class PointBatch:
         image_tokens: what a frozen image network says of each patch, standardised.
         has_moved: the point lies on something whose depth changed before a still camera.
         is_still: that the cloud's camera stood still, so that ``has_moved`` means something.
+        kind: of the thing that the point lies on, an index into the simulator's kinds (room, furniture, arm,
+            hand, object).
     """
 
     coord: Float[Tensor, "points 3"]
@@ -50,6 +52,7 @@ class PointBatch:
     image_tokens: Float[Tensor, "clouds patches channels"]
     has_moved: Bool[Tensor, " points"]
     is_still: Bool[Tensor, " clouds"]
+    kind: Int[Tensor, " points"]
 
 
 class CloudBank:
@@ -77,6 +80,7 @@ class CloudBank:
             image_tokens=torch.cat([cloud.image_tokens for cloud in clouds]).float(),
             has_moved=torch.cat([cloud.has_moved for cloud in clouds]),
             is_still=torch.cat([cloud.is_still for cloud in clouds]),
+            kind=torch.cat([cloud.kind for cloud in clouds]),
         )
 
     def draw(self, *, num_clouds: int, seed: int, step: int) -> PointBatch:
@@ -102,7 +106,9 @@ def build_clouds(
     clouds = []
     for start in range(0, len(clips), batch_clips):
         numbers = clips[start : start + batch_clips]
-        batch = scenes.read(numbers, np.tile(np.arange(VIEWS), (len(numbers), 1)))
+        views = np.tile(np.arange(VIEWS), (len(numbers), 1))
+        batch = scenes.read(numbers, views)
+        kind = rearrange(torch.from_numpy(scenes.kinds(numbers, views)).long(), "b s h w -> (b s) (h w)")
         scene = observe_scenes(source, batch.frames, batch.recorded, config=config)
         tokens = image_tokens(image_network, batch.frames)
         change = (batch.recorded.depth - batch.recorded.depth.flip(1)).abs()
@@ -127,6 +133,7 @@ def build_clouds(
                     image_tokens=tokens[view : view + 1].half(),
                     has_moved=has_moved[view, cloud.pixel_index[rows]],
                     is_still=is_still[view : view + 1],
+                    kind=kind[view, cloud.pixel_index[rows]],
                 )
             )
     return clouds

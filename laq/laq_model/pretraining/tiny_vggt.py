@@ -116,7 +116,8 @@ class TinyVGGTConfig:
     seed: int = 0
     """Of the initial weights and the drawing of scenes."""
     bfloat16: bool = True
-    """Matrix products in bfloat16 (fast on recent CPUs and GPUs), everything else in float32."""
+    """Matrix products in bfloat16, everything else in float32: fast on GPUs and on CPUs that have it (flags
+    avx512_bf16 or amx_bf16), many times slower on others."""
     loss: VGGTLossWeights = field(default_factory=VGGTLossWeights)
 
     def __post_init__(self) -> None:
@@ -259,7 +260,13 @@ def build_optimizers(model: nn.Module, config: TinyVGGTConfig) -> list[torch.opt
         for is_camera in (True, False)
     ]
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    return [adamw, Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)]
+    muon = Muon(
+        hidden,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        dtype=torch.bfloat16 if config.bfloat16 else torch.float32,
+    )
+    return [adamw, muon]
 
 
 def training_step(
@@ -286,6 +293,7 @@ def training_step(
         flow,
         log_attention,
         target=scene_target(batch.recorded),
+        pixel_weight=batch.pixel_weight,
         weights=config.loss,
     )
     model.zero_grad(set_to_none=True)

@@ -4,20 +4,21 @@ A folder holds, for each shard number: ``rgb_XXXX.npy`` uint8 [clips, views, hei
 ``depth_XXXX.npy`` uint16 millimetres along the optical axis [clips, views, height, width] (0: none), and
 ``cameras_XXXX.npz`` with ``K`` [clips, 3, 3] and ``cam_from_world`` [clips, views, 3, 4] (OpenCV axes,
 metres, world z up). ``rgb`` is written last. The files of held-out shards have the same names after
-a prefix of ``HELD_OUT``. Newer folders also hold ``instances_XXXX.npy`` uint8 [clips, views, height, width]
-and ``kind_of_instance`` [clips, 255] beside the cameras: which thing a pixel shows, and of what kind it is.
+a prefix of ``HELD_OUT``. ``instances_XXXX.npy`` uint8 [clips, views, height, width] says which thing a pixel
+shows, and ``kind_of_instance`` [clips, 255] beside the cameras of what kind that is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ..errors import DatasetError
@@ -31,15 +32,22 @@ HELD_OUT = {
 """Held-out families of scenes, and how the names of their shards begin."""
 METRES_PER_MILLIMETRE = 1e-3
 MAX_ZOOM = 0.3  # beyond 1, of a turned camera
+SMALLEST_AREA_PX = 16  # of a thing that weighs by its area; less is an edge or a rivet
 TURN_RAD_PER_ZOOM = 0.25  # about each axis: a zoom of 1.3 leaves room for five degrees at 50 degrees of view
 
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Frames of independent scenes, RGB in [0, 1], and what is known of them, in metres."""
+    """Frames of independent scenes, RGB in [0, 1], and what is known of them, in metres.
+
+    Attributes:
+        pixel_weight: what each pixel counts, 1 on average: a thing counts by the root of its area, so that a
+            hand of seventy pixels is not drowned by the table.
+    """
 
     frames: Float[Tensor, "scenes views 3 height width"]
     recorded: DepthAndCameras
+    pixel_weight: Float[Tensor, "scenes views height width"]
 
 
 class TrainingScenes:
@@ -62,11 +70,12 @@ class TrainingScenes:
             raise DatasetError(f"no {family} shards in {folder}; render them first")
         self._rgb = [np.load(folder / f"{prefix}rgb_{name}.npy", mmap_mode="r") for name in names]
         self._depth_mm = [np.load(folder / f"{prefix}depth_{name}.npy", mmap_mode="r") for name in names]
+        self._instances = [np.load(folder / f"{prefix}instances_{name}.npy", mmap_mode="r") for name in names]
         self._cameras = [_read_cameras(folder / f"{prefix}cameras_{name}.npz") for name in names]
-        for name, rgb, depth_mm, (intrinsics, cam) in zip(
-            names, self._rgb, self._depth_mm, self._cameras, strict=True
+        for name, rgb, depth_mm, instances, cameras in zip(
+            names, self._rgb, self._depth_mm, self._instances, self._cameras, strict=True
         ):
-            if not len(rgb) == len(depth_mm) == len(intrinsics) == len(cam):
+            if len({len(part) for part in (rgb, depth_mm, instances, *cameras)}) != 1:
                 raise DatasetError(f"the files of shard {prefix}{name} in {folder} disagree; render it again")
         self._shard_end = np.cumsum([len(rgb) for rgb in self._rgb])
 
@@ -80,13 +89,19 @@ class TrainingScenes:
 
     def read(self, clips: np.ndarray, views: np.ndarray) -> SceneBatch:
         """Clips by number, each with its own list of views [clips, views]."""
-        shards = np.searchsorted(self._shard_end, clips, side="right")
-        rows = clips - np.concatenate([[0], self._shard_end])[shards]
         parts = [
-            (self._rgb[s][r][v], self._depth_mm[s][r][v], self._cameras[s][0][r], self._cameras[s][1][r][v])
-            for s, r, v in zip(shards, rows, views, strict=True)
+            (
+                self._rgb[s][r][v],
+                self._depth_mm[s][r][v],
+                self._instances[s][r][v],
+                self._cameras[s].intrinsics[r],
+                self._cameras[s].cam_from_world[r][v],
+            )
+            for s, r, v in zip(*self._places(clips), views, strict=True)
         ]
-        rgb, depth_mm, intrinsics, cam_from_world = (np.stack(part) for part in zip(*parts, strict=True))
+        rgb, depth_mm, instances, intrinsics, cam_from_world = (
+            np.stack(part) for part in zip(*parts, strict=True)
+        )
         depth = torch.from_numpy(depth_mm.astype(np.float32)) * METRES_PER_MILLIMETRE
         recorded = DepthAndCameras(
             depth=depth,
@@ -98,7 +113,20 @@ class TrainingScenes:
             world_up=torch.tensor([0.0, 0.0, 1.0]).expand(len(clips), 3),
             is_metric=True,
         )
-        return SceneBatch(rearrange(torch.from_numpy(rgb).float() / 255, "b s h w c -> b s c h w"), recorded)
+        frames = rearrange(torch.from_numpy(rgb).float() / 255, "b s h w c -> b s c h w")
+        return SceneBatch(frames, recorded, weights_of_things(torch.from_numpy(instances)))
+
+    def kinds(self, clips: np.ndarray, views: np.ndarray) -> Integer[np.ndarray, "clips views height width"]:
+        """Of what kind the thing behind each pixel is, by number, for clips and views as in ``read``."""
+        places = zip(*self._places(clips), views, strict=True)
+        return np.stack(
+            [self._cameras[s].kind_of_instance[r][self._instances[s][r][v]] for s, r, v in places]
+        )
+
+    def _places(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shard of each clip, and its row there."""
+        shards = np.searchsorted(self._shard_end, clips, side="right")
+        return shards, clips - np.concatenate([[0], self._shard_end])[shards]
 
     def draw(self, *, num_frames: int, num_views: int, seed: int, step: int) -> SceneBatch:
         """A training batch of about ``num_frames`` frames: the same for the same seed and step.
@@ -116,6 +144,16 @@ class TrainingScenes:
         zoom, rotation = draw_turns(len(clips), num_views, generator)
         batch = turn_cameras(batch, zoom, rotation)
         return replace(batch, frames=change_colors(batch.frames, generator))
+
+
+def weights_of_things(
+    instances: Integer[Tensor, "scenes views height width"],
+) -> Float[Tensor, "scenes views height width"]:
+    """One over the root of the area of what each pixel shows in its picture, 1 on average over a picture."""
+    flat = instances.flatten(0, 1).flatten(1).long()
+    area = torch.zeros(len(flat), 256).scatter_add_(1, flat, torch.ones(flat.shape))
+    weight = area.clamp(min=SMALLEST_AREA_PX).rsqrt().gather(1, flat)
+    return (weight / weight.mean(dim=1, keepdim=True)).view(instances.shape)
 
 
 def mirror_scenes(batch: SceneBatch, is_mirrored: torch.Tensor) -> SceneBatch:
@@ -145,6 +183,7 @@ def mirror_scenes(batch: SceneBatch, is_mirrored: torch.Tensor) -> SceneBatch:
             cam_from_world=choose(cam_from_world, recorded.cam_from_world),
             world_up=choose(recorded.world_up * mirror, recorded.world_up),
         ),
+        pixel_weight=choose(batch.pixel_weight.flip(-1), batch.pixel_weight),
     )
 
 
@@ -195,6 +234,7 @@ def turn_cameras(
             intrinsics=intrinsics,
             cam_from_world=rotation @ recorded.cam_from_world,
         ),
+        pixel_weight=sample(batch.pixel_weight[:, :, None], "nearest")[:, :, 0],
     )
 
 
@@ -219,6 +259,12 @@ def change_colors(
     return rearrange((flat + noise).clamp(0, 1), "(b s) c h w -> b s c h w", s=views)
 
 
-def _read_cameras(path: Path) -> tuple[np.ndarray, np.ndarray]:
+class _Cameras(NamedTuple):
+    intrinsics: np.ndarray
+    cam_from_world: np.ndarray
+    kind_of_instance: np.ndarray
+
+
+def _read_cameras(path: Path) -> _Cameras:
     with np.load(path, allow_pickle=False) as archive:
-        return archive["K"], archive["cam_from_world"]
+        return _Cameras(archive["K"], archive["cam_from_world"], archive["kind_of_instance"])

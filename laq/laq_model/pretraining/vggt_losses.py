@@ -14,6 +14,8 @@ Departures, each for a network that must learn in an hour on a CPU:
 - Views of a camera that stands still are also compared pixel by pixel: the predicted change of depth must be
   the true change. A moving hand is a change, a wavering background is none. What moved is a hundredth of the
   pixels and counts as much as all that stood still.
+- A thing counts by the root of its area in the picture: by area the hand is a hundredth of the loss, and
+  the network leaves it where the table is.
 - Differences of depth and points are absolute (L1) instead of Euclidean, and relative to the true depth: the
   room behind the table, four times as far as the hand, would otherwise drown it. For the same reason the
   unit of a scene is the harmonic instead of the arithmetic mean of its points' distances.
@@ -137,14 +139,15 @@ def vggt_loss(
     log_attention: Float[Tensor, "scenes views patches patches_of_first"],
     *,
     target: SceneTarget,
+    pixel_weight: Float[Tensor, "scenes views height width"],
     weights: VGGTLossWeights,
 ) -> dict[str, Float[Tensor, ""]]:
     """Every term, unweighted, and their weighted sum under ``total``."""
     error = (depth - target.depth) / target.depth
     terms = {
-        "depth": error.abs().mean(),
+        "depth": (error.abs() * pixel_weight).mean(),
         "depth_gradient": depth_gradient_loss(error),
-        "depth_change": depth_change_loss(error, target.depth, target.is_still),
+        "depth_change": depth_change_loss(error, target.depth, pixel_weight, target.is_still),
         "confidence": confidence_loss(error.detach(), depth_conf),
         "camera": camera_loss(pose_enc, target.pose_enc),
         "flow": flow_loss(patch_flow, target.ego_flow),
@@ -172,9 +175,10 @@ def confidence_loss(
 def depth_change_loss(
     error: Float[Tensor, "scenes views height width"],
     depth: Float[Tensor, "scenes views height width"],
+    pixel_weight: Float[Tensor, "scenes views height width"],
     is_still: Bool[Tensor, "scenes views"],
 ) -> Float[Tensor, ""]:
-    """Mean of |e_s − e_0| over later views whose camera stands where the first one stood; 0 without any.
+    """Weighted mean of |e_s − e_0| over later views whose camera stands where the first one stood; else 0.
 
     Pixels whose true ``depth`` changes by MOVED_SHARE have a mean, all others another; the two add up.
     """
@@ -183,7 +187,8 @@ def depth_change_loss(
     counted = is_still[:, 1:, None, None].expand_as(change)
 
     def mean(is_counted: Bool[Tensor, "scenes later height width"]) -> Float[Tensor, ""]:
-        return (change * is_counted).sum() / is_counted.sum().clamp(min=1)
+        weight = pixel_weight[:, 1:] * is_counted
+        return (change * weight).sum() / weight.sum().clamp(min=1)
 
     return mean(counted & has_moved) + mean(counted & ~has_moved)
 

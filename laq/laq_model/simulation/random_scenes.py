@@ -113,8 +113,8 @@ def _add_room(world: Element, rng: np.random.Generator) -> list[_Movable]:
     movables = [_add_hand(world, rng)] if rng.random() < 0.5 else []
     for number in range(int(rng.integers(4, 9))):
         size = rng.uniform(0.04, 0.15)
-        place = np.array([*(np.array(_MIDDLE) + rng.uniform(-0.7, 0.7, 2)), rng.uniform(size, 0.7)])
-        movables += _add_object(world, rng, number, place, size)
+        middle_m = np.array([*(np.array(_MIDDLE) + rng.uniform(-0.7, 0.7, 2)), rng.uniform(size, 0.7)])
+        movables += _add_object(world, rng, number, middle_m, size)
     return movables
 
 
@@ -174,7 +174,7 @@ def _add_hand(world: Element, rng: np.random.Generator) -> _Movable:
 
 def _motion(movables: Sequence[_Movable], rng: np.random.Generator, num_frames: int) -> NDArray[np.float64]:
     """Smooth wandering and turning about the rest pose; what is carried wanders as the first body does."""
-    poses = []
+    poses: list[NDArray[np.float64]] = []
     carrier = smooth_noise(rng, num_frames, 3)
     for movable in movables:
         wander = smooth_noise(rng, num_frames, 6)
@@ -226,8 +226,9 @@ def _geom(
 ) -> None:
     kind = "2d" if shape == "plane" else "cube"
     material = f"{kind}_{int(rng.integers(_NUM_MATERIALS))}"
-    placed = {name: _text(value) for name, value in places.items()}
-    SubElement(parent, "geom", type=shape, size=_text(size), material=material, **placed)
+    geom = SubElement(parent, "geom", type=shape, size=_text(size), material=material)
+    for name, value in places.items():
+        geom.set(name, _text(value))
 
 
 def _yaw(rng: np.random.Generator) -> str:

@@ -31,7 +31,7 @@ from .random_scenes import RANDOM_SCENES, random_scene
 from .render import SceneRenderer
 from .rollout import roll_out
 
-TRAINING_TASKS = (
+TRAINING_TASKS: tuple[str, ...] = (
     "assembly-v3",
     "basketball-v3",
     "bin-picking-v3",
@@ -58,7 +58,12 @@ TRAINING_TASKS = (
     "sweep-v3",
     "window-open-v3",
 )
-HELD_OUT_TASKS = ("pick-out-of-hole-v3", "push-back-v3", "window-close-v3", "faucet-close-v3")
+HELD_OUT_TASKS: tuple[str, ...] = (
+    "pick-out-of-hole-v3",
+    "push-back-v3",
+    "window-close-v3",
+    "faucet-close-v3",
+)
 VIEWS = 4
 CLIPS_PER_EPISODE = 6
 FRAMES_PER_EPISODE = 64
