@@ -62,6 +62,7 @@ class Row:
     data: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     optimization: Mapping[str, Any] = field(default_factory=dict)
+    held_out_fraction: float = HELD_OUT_FRACTION
 
 
 ROWS = {
@@ -84,6 +85,10 @@ ROWS = {
     "no_normals": Row("`--no_use_normals`", encoder={"use_normals": False}),
     "offset_2": Row("`--frame_offset 2`", data={"frame_offset": 2}),
     "offset_10": Row("`--frame_offset 10`", data={"frame_offset": 10}),
+    # Fewer episodes to learn from; the held-out ones are those of the default, and what training lost.
+    "fewer": Row("`--held_out_fraction 0.6`", held_out_fraction=0.6),
+    "few": Row("`--held_out_fraction 0.8`", held_out_fraction=0.8),
+    "fewest": Row("`--held_out_fraction 0.9`", held_out_fraction=0.9),
 }
 
 
@@ -113,7 +118,7 @@ def run_of(name: str, row: Row, seed: int, store: Path, options: argparse.Namesp
         features=str(store),
         output_dir=folder,
         resume=find_run(folder) is not None,
-        data=replace(config.data, held_out_fraction=HELD_OUT_FRACTION, **row.data),
+        data=replace(config.data, held_out_fraction=row.held_out_fraction, **row.data),
         encoder=_encoder(config.encoder, row),
         model=replace(config.model, **row.model),
         optimization=replace(
