@@ -10,6 +10,7 @@ from laq_model.transformer import (
     ROTARY_WAVELENGTHS,
     Attention,
     ReadingBlock,
+    SelfAttentionBlock,
     position_code,
     rotate,
     rotation_angles,
@@ -76,6 +77,22 @@ def test_rotation_by_hand():
     turned = rotate(torch.arange(14.0).reshape(1, 1, 1, 14), angles)[0, 0, 0]
     assert_close(turned[[3, 10]], torch.tensor([-10.0, 3.0]), rtol=0, atol=1e-5)
     assert_close(turned[[0, 6, 13]], torch.tensor([0.0, 6.0, 13.0]))
+
+
+def test_the_gradient_of_a_turn_is_right():
+    x = normal(1, 2, 3, 12).double().requires_grad_()
+    angles = rotation_angles(normal(1, 3, 3, seed=1).double(), head_dim=12)
+    assert torch.autograd.gradcheck(lambda x: rotate(x, angles), x)
+
+
+def test_fewer_tokens_asked_for_get_the_same_answer():
+    torch.manual_seed(0)
+    block = SelfAttentionBlock(dim=12, num_heads=2, mlp_ratio=2)
+    x, angles = normal(2, 5, 12), normal(2, 5, 3, seed=1)
+    is_valid = torch.tensor([[True] * 5, [True, True, True, False, True]])
+    few = block(x, is_valid, angles, num_asking=2)
+    assert few.shape == (2, 2, 12)
+    assert_close(few, block(x, is_valid, angles)[:, :2], rtol=0, atol=1e-6)  # float32's rounding
 
 
 def test_heads_too_small_for_three_axes_do_not_rotate():

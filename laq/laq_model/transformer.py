@@ -7,6 +7,7 @@ the same in every epoch, and what the model may know is limited by the codes.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,10 +84,18 @@ class SelfAttentionBlock(nn.Module):
         x: Float[Tensor, "batch tokens dim"],
         is_valid: Bool[Tensor, "batch tokens"],
         angles: Float[Tensor, "batch tokens pairs"],
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """Only valid tokens are looked at; the rows of the others hold nothing of use."""
-        normed = self.attention_norm(x)
-        x = x + self.attention(normed, normed, is_valid, angles=(angles, angles))
+        *,
+        num_asking: int | None = None,
+    ) -> Float[Tensor, "batch asking dim"]:
+        """Only valid tokens are looked at; the rows of the others hold nothing of use.
+
+        Args:
+            num_asking: only so many tokens, the first, are wanted of the result; all look at all.
+        """
+        normed, asking = self.attention_norm(x), slice(num_asking)
+        x = x[:, asking] + self.attention(
+            normed[:, asking], normed, is_valid, angles=(angles[:, asking], angles)
+        )
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -137,9 +146,29 @@ def rotate(
     x: Float[Tensor, "batch heads tokens dim"], angles: Float[Tensor, "batch tokens pairs"]
 ) -> Float[Tensor, "batch heads tokens dim"]:
     """Turn each pair of channels (i, i + dim / 2) by its angle."""
-    cos, sin = angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return _Rotation.apply(x, angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype))
+
+
+class _Rotation(torch.autograd.Function):
+    """Half the passes over memory that plain operators take: the gradient of a turn is the turn back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradient, cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    turned = torch.empty_like(x)
+    (first, second), (turned_first, turned_second) = x.chunk(2, dim=-1), turned.chunk(2, dim=-1)
+    torch.mul(first, cos, out=turned_first).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=turned_second).addcmul_(first, sin)
+    return turned
 
 
 def position_code(position: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:

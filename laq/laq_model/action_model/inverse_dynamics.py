@@ -39,14 +39,10 @@ class InverseDynamics(nn.Module):
         index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
         position = gather_places(places.position, index)
         angles = rotation_angles(position, head_dim=self.head_dim)
-        frames = []
-        for frame in (0, 1):
-            feat = gather_places(places.feat[:, frame], index)
-            x = self.embedding(feat, places.is_occupied[:, frame].gather(1, index), position)
-            frames.append(self._read_frame(x, is_chosen, angles))
+        frames = self._read_frames(places, index, is_chosen, angles)
         place = position_code(position)
         moved = places.moved.gather(1, index)[..., None]
-        change = frames[1] - frames[0] + self.position(place)
+        change = frames[:, 1] - frames[:, 0] + self.position(place)
         change = change + self.moved_position(torch.cat([moved, moved * place], dim=-1))
         is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
         num_queries = len(self.queries)
@@ -54,14 +50,24 @@ class InverseDynamics(nn.Module):
         x = torch.cat([queries, change], dim=1)
         is_valid = torch.cat([is_changed.new_ones(len(change), num_queries), is_changed], dim=1)
         angles = F.pad(angles, (0, 0, num_queries, 0))
-        for block in self.temporal:
+        *blocks, last = self.temporal
+        for block in blocks:
             x = block(x, is_valid, angles)
-        return self.head(x[:, :num_queries])
+        return self.head(last(x, is_valid, angles, num_asking=num_queries))
 
-    def _read_frame(self, x: Tensor, is_chosen: Tensor, angles: Tensor) -> Tensor:
-        x = torch.cat([x, self.scene_token.expand(len(x), 1, -1)], dim=1)
-        is_valid = torch.cat([is_chosen, is_chosen.new_ones(len(x), 1)], dim=1)
-        angles = F.pad(angles, (0, 0, 0, 1))
+    def _read_frames(
+        self, places: Places, index: Tensor, is_chosen: Tensor, angles: Tensor
+    ) -> Float[Tensor, "pairs 2 chosen dim"]:
+        """Each frame by itself, both in one call."""
+        both = index[:, None].expand(-1, 2, -1)
+        x = self.embedding(
+            places.feat.gather(2, both[..., None].expand(-1, -1, -1, places.feat.shape[-1])),
+            places.is_occupied.gather(2, both),
+            gather_places(places.position, index)[:, None],
+        )
+        x = torch.cat([x, self.scene_token.expand(*x.shape[:2], 1, -1)], dim=2).flatten(0, 1)
+        is_valid = F.pad(is_chosen, (0, 1), value=True).repeat_interleave(2, dim=0)
+        angles = F.pad(angles, (0, 0, 0, 1)).repeat_interleave(2, dim=0)
         for block in self.spatial:
             x = block(x, is_valid, angles)
-        return self.spatial_norm(x[:, :-1])
+        return self.spatial_norm(x[:, :-1]).unflatten(0, (-1, 2))

@@ -21,7 +21,7 @@ class TokenEmbedding(nn.Module):
         self,
         feat: Float[Tensor, "*batch channels"],
         is_occupied: Bool[Tensor, "*batch"],
-        position: Float[Tensor, "*batch 3"],
+        position: Float[Tensor, "*#batch 3"],
     ) -> Float[Tensor, "*batch dim"]:
         """Sum of the three."""
         return self.content(feat) + self.state(is_occupied.long()) + self.position(position_code(position))

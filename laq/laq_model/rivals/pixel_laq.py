@@ -194,9 +194,10 @@ class PixelInverseDynamics(nn.Module):
         x = torch.cat([self.queries.expand(pairs, -1, -1), change], dim=1)
         is_valid = x.new_ones(x.shape[:2], dtype=torch.bool)
         turned = F.pad(angles, (0, 0, num_queries, 0)).expand(pairs, -1, -1)
-        for block in self.temporal:
+        *blocks, last = self.temporal
+        for block in blocks:
             x = block(x, is_valid, turned)
-        return self.head(x[:, :num_queries])
+        return self.head(last(x, is_valid, turned, num_asking=num_queries))
 
 
 class PixelForwardDynamics(nn.Module):
