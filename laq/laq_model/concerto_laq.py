@@ -69,7 +69,8 @@ class LAQOutput:
         loss: what training minimises: prediction_loss, the weighted motion_loss and the loss terms.
         prediction_loss: error of the predicted change from what the predictor was given: in training, the
             quantizer's training output for some pairs and hard codes for the others.
-        hard_code_loss: the same error when every pair is given its hard codes; no gradient.
+        hard_code_loss: the same error when every pair is given its hard codes; no gradient. None where it was
+            not asked for.
         copy_loss: the same error of predicting no change.
         code_index: the hard codes.
         motion_loss: mean square error of the scene's motion as the codes tell it, in units of its size: about
@@ -80,7 +81,7 @@ class LAQOutput:
 
     loss: Float[Tensor, ""]
     prediction_loss: Float[Tensor, ""]
-    hard_code_loss: Float[Tensor, ""]
+    hard_code_loss: Float[Tensor, ""] | None
     copy_loss: Float[Tensor, ""]
     motion_loss: Float[Tensor, ""]
     code_index: Int[Tensor, "pairs code_seq_len"]
@@ -89,10 +90,11 @@ class LAQOutput:
 
     def scalars(self) -> dict[str, Tensor]:
         """All that is worth a curve, by name."""
+        hard = {} if self.hard_code_loss is None else {"hard_code_loss": self.hard_code_loss}
         return {
             "loss": self.loss,
             "prediction_loss": self.prediction_loss,
-            "hard_code_loss": self.hard_code_loss,
+            **hard,
             "copy_loss": self.copy_loss,
             "motion_loss": self.motion_loss,
             **self.loss_terms,
@@ -163,6 +165,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         progress: float = 0.0,
         hard_share: float | None = None,
         shuffle_pairs: bool = False,
+        is_reported: bool = True,
     ) -> LAQOutput:
         """Losses of a batch. In eval mode: hard codes only, no randomness, and nothing is changed.
 
@@ -173,6 +176,8 @@ class ConcertoLAQ(  # type: ignore[call-arg]
                 progress.
             shuffle_pairs: predict each pair from the codes of its neighbour in the batch, so that codes can
                 tell nothing: for a control.
+            is_reported: find hard_code_loss too. Where pairs are trained on soft codes it takes another pass
+                of the predictor, a fifteenth of a step, and nothing is learned from it.
 
         Raises:
             ValueError: features that are not finite, or not of this model's channels.
@@ -188,8 +193,8 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         shift = 1 if shuffle_pairs else 0
         vectors, told_index = quantized.quantized.roll(shift, 0), quantized.code_index.roll(shift, 0)
         error = self._prediction_error(places, task, vectors)
-        hard_error = error.detach()
-        if self.training and not bool(quantized.is_hard.all()):
+        hard_error = error.detach() if is_reported else None
+        if is_reported and self.training and not bool(quantized.is_hard.all()):
             with torch.no_grad():
                 hard_error = self._prediction_error(places, task, self.quantizer.lookup(told_index))
         has_query = task.is_query.any(-1)
@@ -200,7 +205,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         return LAQOutput(
             loss=loss,
             prediction_loss=prediction_loss,
-            hard_code_loss=_mean_over(hard_error, has_query),
+            hard_code_loss=None if hard_error is None else _mean_over(hard_error, has_query),
             copy_loss=_mean_over(self._copy_error(places, task), has_query),
             motion_loss=motion_loss,
             code_index=quantized.code_index,

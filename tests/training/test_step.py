@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from laq_model.batch_rows import step_generator
 from laq_model.checkpoint import open_run
@@ -54,6 +56,56 @@ def test_turns_give_the_gradient_of_the_whole_batch(micro_batch_size):
             other.grad, parameter.grad, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
     assert shared_losses["gradient_norm"] == pytest.approx(losses["gradient_norm"], rel=1e-5)
+
+
+class CastsOf(TorchDispatchMode):
+    """Counts how often each of these tensors is turned into another type."""
+
+    def __init__(self, tensors: list[torch.Tensor]):
+        super().__init__()
+        self.counts = {tensor.data_ptr(): 0 for tensor in tensors}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.counts:
+            self.counts[args[0].data_ptr()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def bf16():
+    """An accelerator that computes products in bfloat16; the precision is state of the whole process."""
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(True)
+
+
+def test_bfloat16_casts_each_weight_once_and_gives_all_turns_a_gradient(bf16):
+    tokens, gradients = action_tokens(8), {}
+    for size in (8, 2):
+        config = OptimizationConfig(batch_size=8, num_steps=10, micro_batch_size=size)
+        model = started_model()
+        turns = [(rows, rows_of(tokens, rows)) for rows in rows_of_process(0, config)]
+        with CastsOf([layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Linear)]) as casts:
+            take_step(model, build_optimizer(model, config), turns, bf16, config, step=3)
+        assert set(casts.counts.values()) == {1}
+        gradients[size] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    difference = gradients[8] - gradients[2]
+    assert difference.norm() < 0.02 * gradients[8].norm()  # a turn's gradients are rounded to 8 bits
+
+
+def test_what_is_not_reported_is_not_computed_and_changes_nothing(monkeypatch):
+    config, tokens = OptimizationConfig(batch_size=4, num_steps=10), action_tokens(4)
+    silent = started_model()
+    asked = []
+    monkeypatch.setattr(silent.quantizer, "lookup", asked.append)
+    options = {"step": 3, "is_reported": False}
+    turns, accelerator = [(Rows(0, 4), tokens)], Accelerator(cpu=True)
+    losses, _ = take_step(silent, build_optimizer(silent, config), turns, accelerator, config, **options)
+    model, reported = stepped(tokens, config)
+    assert not asked
+    assert losses == {name: value for name, value in reported.items() if name != "hard_code_loss"}
+    for value, other in zip(silent.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(value, other)
 
 
 def test_a_pair_that_sees_nothing_twice_counts_as_one_without_error():

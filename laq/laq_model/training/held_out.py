@@ -31,7 +31,7 @@ def evaluate_held_out(
     for start in range(0, len(own), batch_size):
         pairs = source.tokens(source.load_held_out(own[start : start + batch_size]))
         out = model(pairs)
-        errors += num_seeing(pairs) * torch.tensor([float(out.hard_code_loss), float(out.copy_loss)])
+        errors += num_seeing(pairs) * torch.tensor([float(out.prediction_loss), float(out.copy_loss)])
         codes += out.code_index.tolist()
     model.train(was_training)
     error, copy_error = accelerator.reduce(errors.to(accelerator.device), "sum").tolist()

@@ -117,6 +117,8 @@ def run_steps(run: _Run, log: RunLog, *, first_step: int) -> TrainResult:
     held_out: dict[str, float] = {}
     with Interruption() as interruption:
         for step, turns in enumerate(batches_from(run, first_step), start=first_step):
+            done = step + 1
+            is_evaluated = done == last or done % logging.eval_every == 0
             losses, must_stop = take_step(
                 run.model,
                 run.optimizer,
@@ -126,12 +128,11 @@ def run_steps(run: _Run, log: RunLog, *, first_step: int) -> TrainResult:
                 step=step,
                 shuffle_pairs=config.shuffle_pairs,
                 is_asked_to_stop=interruption.is_asked,
+                is_reported=is_evaluated or done % logging.log_every == 0,
             )
-            done = step + 1
             log.step(done, losses)
             if must_stop:  # first of all: who sent the signal may not wait for an evaluation
                 save(run, done)
-            is_evaluated = done == last or done % logging.eval_every == 0
             if is_evaluated:
                 held_out = evaluate(run)
                 log.evaluation(done, held_out)

@@ -50,8 +50,12 @@ def take_step(
     step: int,
     shuffle_pairs: bool = False,
     is_asked_to_stop: bool = False,
+    is_reported: bool = True,
 ) -> tuple[dict[str, float], bool]:
     """Update the weights; gives what is worth a curve, over all processes, and whether any was asked to stop.
+
+    Args:
+        is_reported: as of the model's ``forward``.
 
     Raises:
         RunError: the loss or the gradient is not finite; the weights are left as they were.
@@ -62,30 +66,32 @@ def take_step(
     model.train()
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, torch.Tensor] = {}
-    for turn, (rows, pairs) in enumerate(turns):
-        generator = step_generator(
-            config.seed * 1_000_003 + step,
-            first_row=rows.first,
-            batch_size=config.batch_size * accelerator.num_processes,
-            device=accelerator.device,
-        )
-        is_last = turn == len(turns) - 1
-        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
-            try:
-                with accelerator.autocast():
+    with accelerator.autocast():  # around all turns, so that each weight is cast once
+        for turn, (rows, pairs) in enumerate(turns):
+            generator = step_generator(
+                config.seed * 1_000_003 + step,
+                first_row=rows.first,
+                batch_size=config.batch_size * accelerator.num_processes,
+                device=accelerator.device,
+            )
+            is_last = turn == len(turns) - 1
+            with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
+                try:
                     out = model(
                         pairs,
                         generator=generator,
                         progress=step / config.num_steps,
                         hard_share=hard_share_at(step / config.num_steps, hard_from=config.hard_codes_from),
                         shuffle_pairs=shuffle_pairs,
+                        is_reported=is_reported,
                     )
-            except ValueError as error:  # tokens that are not finite
-                raise RunError(f"step {step + 1} cannot be taken: {error}") from error
-            share = rows.count / config.batch_size
-            accelerator.backward(share * objective(out, pairs))
-        for name, value in out.scalars().items():
-            sums[name] = sums.get(name, 0) + share * value.detach().float()
+                except ValueError as error:  # tokens that are not finite
+                    raise RunError(f"step {step + 1} cannot be taken: {error}") from error
+                share = rows.count / config.batch_size
+                with torch.autocast(accelerator.device.type, enabled=False):
+                    accelerator.backward(share * objective(out, pairs))
+            for name, value in out.scalars().items():
+                sums[name] = sums.get(name, 0) + share * value.detach().float()
     norm = accelerator.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     reported = torch.stack([*sums.values(), norm.float(), norm.new_tensor(is_asked_to_stop).float()])
     *values, norm_value, asked = accelerator.reduce(reported, "mean").tolist()
