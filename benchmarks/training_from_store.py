@@ -1,11 +1,13 @@
 """A training step of the default model from a feature store: pairs a second, memory, and the loader's share.
 
     python benchmarks/training_from_store.py                       # --preset tiny's tokens, dim 512, batch 64
-    python benchmarks/training_from_store.py --channels 1098 --micro_batch_size 8 --precision bf16
+    python benchmarks/training_from_store.py --tokens 196          # as many places a frame as 14 x 14 patches
+    python benchmarks/training_from_store.py --channels 1102 --precision bf16
     python benchmarks/training_from_store.py --follow_memory 2000     # a tiny model on 200 000 pairs
 
 Tokens are random; what a step costs does not depend on them. Times are of the processor, which other programs
-disturb least: a core-second is a second of one core.
+disturb least: a core-second is a second of one core. Plain products of the step's largest shape are timed
+before and after, to say what share of what the processor can do was reached.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from feature_store import resident_mb, write_store
+from measuring import count_work, matmul_rate
 
 from laq_model.concerto_laq import ConcertoLAQ, ConcertoLAQConfig
 from laq_model.feature_store import TokenShape
@@ -34,6 +37,7 @@ from laq_model.training.pair_source import StorePairs, picks_of_step
 from laq_model.training.step import rows_of_process, take_step
 
 WARM_UP_STEPS = 1
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
 def time_steps(options: argparse.Namespace) -> None:
@@ -50,26 +54,48 @@ def time_steps(options: argparse.Namespace) -> None:
         optimizer = build_optimizer(model, config)
         accelerator = Accelerator(cpu=True, mixed_precision=options.precision)
         turns = rows_of_process(0, config)
-        before = resident_mb()
-        load_s, step_s = [], []  # core-seconds
-        for step in range(WARM_UP_STEPS + options.steps):
+        before, before_rate = resident_mb(), product_rate(options)
+        load_s, step_s, wall_s = [], [], []  # the first two in core-seconds
+
+        def run(step: int) -> dict[str, float]:
             picks = picks_of_step(step, batch_size=options.batch_size, num_train=source.num_train, seed=0)
-            start = time.process_time()
+            start, start_wall = time.process_time(), time.perf_counter()
             loaded = [source.load_train(picks[rows.first : rows.first + rows.count]) for rows in turns]
             load_s.append(time.process_time() - start)
             pairs = [(rows, source.tokens(part)) for rows, part in zip(turns, loaded, strict=True)]
-            losses, _ = take_step(model, optimizer, pairs, accelerator, config, step=step)
+            losses, _ = take_step(
+                model, optimizer, pairs, accelerator, config, step=step, is_reported=options.is_reported
+            )
             step_s.append(time.process_time() - start)
-    median_step = statistics.median(step_s[WARM_UP_STEPS:])
-    median_load = statistics.median(load_s[WARM_UP_STEPS:])
+            wall_s.append(time.perf_counter() - start_wall)
+            return losses
+
+        work = count_work(lambda: run(0))
+        for step in range(WARM_UP_STEPS, WARM_UP_STEPS + options.steps):
+            losses = run(step)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    rate = (before_rate + product_rate(options)) / 2
+    load_s, step_s, wall_s = (times[WARM_UP_STEPS:] for times in (load_s, step_s, wall_s))
+    median = statistics.median(step_s)
     print(f"dim {options.dim}, batch {options.batch_size} in turns of {turns[0].count}, {options.precision}")
     print(f"  tokens                {shape.num_tokens} x {shape.channels}")
-    print(f"  pairs a core-second   {options.batch_size / median_step:.2f}")
-    print(f"  step                  {median_step:.2f} core-seconds ({min(step_s):.2f} to {max(step_s):.2f})")
-    print(f"  loader                {100 * median_load / median_step:.2f} % of the step")
+    print(f"  pairs a core-second   {options.batch_size / median:.2f}")
+    print(f"  pairs a second        {options.batch_size / statistics.median(wall_s):.2f} by the clock")
+    print(f"  step                  {median:.2f} core-seconds ({min(step_s):.2f} to {max(step_s):.2f})")
+    print(
+        f"  products              {work / options.batch_size / 1e9:.1f} GFLOP a pair, "
+        f"{work / median / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s a core of plain products"
+    )
+    print(f"  loader                {100 * statistics.median(load_s) / median:.2f} % of the step")
     print(f"  memory                {before:.0f} MB before the first step, {peak:.0f} MB at the peak")
     print(f"  loss of the last step {losses['loss']:.4f}")
+
+
+def product_rate(options: argparse.Namespace) -> float:
+    """Operations a core-second of the products of an MLP's first layer over the tokens of a turn."""
+    rows = 2 * 97 * (options.micro_batch_size or options.batch_size)
+    shape = (rows, options.dim, 4 * options.dim)
+    return matmul_rate([shape], dtype=DTYPES[options.precision], device=torch.device("cpu"))
 
 
 def follow_memory(num_steps: int) -> None:
@@ -115,14 +141,17 @@ def steps_of(run: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--channels", type=int, default=283)
+    parser.add_argument("--channels", type=int, default=286)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--micro_batch_size", type=int, default=8)
     parser.add_argument("--precision", default="no", choices=["no", "bf16"])
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--is_reported", action="store_true", help="steps whose losses a run would log")
     parser.add_argument("--follow_memory", type=int, default=0, help="train for so many steps instead")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ", end="")
     print(f"Python {platform.python_version()}, torch {torch.__version__}")
     if options.follow_memory:
