@@ -67,7 +67,7 @@ def run_with_ray(job: Job, units: Sequence[Any], config: EngineConfig) -> Iterat
         fn_constructor_kwargs={"job": job},
         num_gpus=1 if num_gpus else 0,
         num_cpus=None if num_gpus else 1,
-        concurrency=config.num_encoders or max(1, num_gpus),
+        compute=ray.data.ActorPoolStrategy(size=config.num_encoders or max(1, num_gpus)),
     )
     for row in done.iter_rows():
         if row["error"]:
