@@ -141,8 +141,8 @@ def observe_scenes(
         method=config.subsampling,
         generator=torch.Generator(device=frames.device).manual_seed(0),
     )
-    num_pixels, num_kept = is_kept.numel(), int(is_kept.sum())
-    num_without_depth = num_pixels - int(has_depth.sum())
+    num_kept, num_with_depth = torch.stack([is_kept.sum(), has_depth.sum()]).tolist()
+    num_pixels, num_without_depth = is_kept.numel(), has_depth.numel() - num_with_depth
     return SceneObservation(
         geometry=level,
         point_map_m=point_map_m,

@@ -85,7 +85,9 @@ def test_bfloat16_casts_each_weight_once_and_gives_all_turns_a_gradient(bf16):
         config = OptimizationConfig(batch_size=8, num_steps=10, micro_batch_size=size)
         model = started_model()
         turns = [(rows, rows_of(tokens, rows)) for rows in rows_of_process(0, config)]
-        with CastsOf([layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Linear)]) as casts:
+        with CastsOf(
+            [layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+        ) as casts:
             take_step(model, build_optimizer(model, config), turns, bf16, config, step=3)
         assert set(casts.counts.values()) == {1}
         gradients[size] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])

@@ -133,8 +133,9 @@ def _cell_key(grid_coord: Int[Tensor, "points 3"], batch: Int[Tensor, " points"]
     if len(batch) == 0:
         return batch.long()
     low = grid_coord.amin(dim=0)
-    size_x, size_y, size_z = (grid_coord.amax(dim=0) - low + 1).tolist()
-    if size_x * size_y * size_z * (int(batch.max()) + 1) >= _MAX_KEY:
+    size = grid_coord.amax(dim=0) - low + 1
+    size_x, size_y, size_z, last = torch.cat([size, batch.amax(dim=0, keepdim=True)]).tolist()
+    if size_x * size_y * size_z * (last + 1) >= _MAX_KEY:
         raise GeometryError(
             f"a grid of {size_x} x {size_y} x {size_z} cells cannot be numbered; "
             "use a larger voxel or drop stray points"

@@ -17,11 +17,13 @@ class CellMembers:
         grid_coord: the coarser cells, in lexicographic order of (cloud, x, y, z).
         cloud_index: cloud of each coarser cell.
         inverse: coarser cell of each old row.
+        count: old rows of each coarser cell.
     """
 
     grid_coord: Int[Tensor, "cells 3"]
     cloud_index: Int[Tensor, " cells"]
     inverse: Int[Tensor, " points"]
+    count: Int[Tensor, " cells"]
 
 
 def find_members(
@@ -34,20 +36,21 @@ def find_members(
     """Group the rows of each cloud by ``grid_coord // stride``."""
     side = max_grid_coord // stride + 1
     x, y, z = grid_coord.long().div(stride, rounding_mode="floor").unbind(1)
-    key, inverse = torch.unique(((cloud_index * side + x) * side + y) * side + z, return_inverse=True)
+    key, inverse, count = torch.unique(
+        ((cloud_index * side + x) * side + y) * side + z, return_inverse=True, return_counts=True
+    )
     rest, z = key.div(side, rounding_mode="floor"), key % side
     rest, y = rest.div(side, rounding_mode="floor"), rest % side
     cells = torch.stack([rest % side, y, z], dim=1).to(grid_coord.dtype)
-    return CellMembers(cells, rest.div(side, rounding_mode="floor"), inverse)
+    return CellMembers(cells, rest.div(side, rounding_mode="floor"), inverse, count)
 
 
 def mean_of_members(
     value: Float[Tensor, "points channels"], members: CellMembers
 ) -> Float[Tensor, "cells channels"]:
     """Average over the members of each cell."""
-    num_cells = len(members.cloud_index)
-    total = value.new_zeros(num_cells, value.shape[1]).index_add(0, members.inverse, value)
-    return total / torch.bincount(members.inverse, minlength=num_cells)[:, None]
+    total = value.new_zeros(len(members.count), value.shape[1]).index_add(0, members.inverse, value)
+    return total / members.count[:, None]
 
 
 def max_of_members(

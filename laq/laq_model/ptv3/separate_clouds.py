@@ -91,8 +91,8 @@ def first_equal_cloud(
 def _checksums(grid_coord: Int[Tensor, "points 3"], rows: Sequence[slice]) -> list[tuple[int, int]]:
     """Number of points and a sum over the cells of each cloud, so that few clouds are compared in full."""
     device = grid_coord.device
-    counts = torch.tensor([own.stop - own.start for own in rows], device=device)
-    cloud_index = torch.arange(len(rows), device=device).repeat_interleave(counts)
+    counts = [own.stop - own.start for own in rows]
+    cloud_index = torch.arange(len(rows)).repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(device)
     word = (grid_coord.long() * torch.tensor([1, 1_000_003, 998_244_353], device=device)).sum(dim=1)
-    sums = torch.zeros_like(counts).index_add_(0, cloud_index, word)
-    return list(zip(counts.tolist(), sums.tolist(), strict=True))
+    sums = word.new_zeros(len(rows)).index_add_(0, cloud_index, word)
+    return list(zip(counts, sums.tolist(), strict=True))

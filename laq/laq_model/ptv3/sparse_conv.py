@@ -45,8 +45,9 @@ def find_neighbours(
     key_step = ((steps[:, None, None] * side + steps[:, None]) * side + steps).flatten()[:NUM_HALF]
     wanted = sorted_key + key_step[:, None]
     place = torch.searchsorted(sorted_key, wanted).clamp_(max=len(key) - 1)
-    offset_index, found = (sorted_key[place] == wanted).nonzero(as_tuple=True)
-    lengths = torch.bincount(offset_index, minlength=NUM_HALF).tolist()
+    is_found = sorted_key[place] == wanted
+    lengths = is_found.sum(dim=1).tolist()
+    offset_index, found = is_found.nonzero(as_tuple=True)
     row, neighbour = row_of_sorted[found], row_of_sorted[place[offset_index, found]]
     return NeighbourPairs(row.split(lengths), neighbour.split(lengths))
 

@@ -102,12 +102,12 @@ def _inverses(stages: Sequence[EncodedStage]) -> list[Tensor]:
 
 def pool_stage(stage: StageCells, members: CellMembers, *, stride: int) -> StageCells:
     """The cells of the next stage."""
-    counts = torch.bincount(members.cloud_index, minlength=len(stage.offset))
+    clouds = torch.arange(len(stage.offset), device=stage.offset.device)
     return StageCells(
         coord=mean_of_members(stage.coord, members),
         grid_coord=members.grid_coord,
         cloud_index=members.cloud_index,
-        offset=counts.cumsum(0),
+        offset=torch.searchsorted(members.cloud_index, clouds, right=True),
         max_grid_coord=stage.max_grid_coord // stride,
     )
 
