@@ -21,7 +21,9 @@ FOREIGN_FLAGS = {
     "--num_processes": "accelerate launch",
     "--nproc_per_node": "torchrun",
     "--cpu": "accelerate launch",
-    "--follow_memory": "benchmarks/training_from_store.py",
+    **dict.fromkeys(
+        ("--follow_memory", "--steps", "--tokens", "--precision"), "benchmarks/training_from_store.py"
+    ),
     "--help": "every command's own",
     "--tyro-print-completion": "tyro's, tried in test_cli.py",
 }
