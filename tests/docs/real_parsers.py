@@ -100,6 +100,7 @@ def _check_script(run: Callable[[], object], argv: list[str]) -> None:
         patch.setattr(tyro, "cli", read_configuration)
         patch.setattr(sys, "argv", argv)
         patch.setattr(sys, "path", [str((ROOT / argv[0]).parent), *sys.path])
+        patch.delitem(sys.modules, "measuring", raising=False)  # it extends the path when it is imported
         with suppress(_FlagsReadError):
             run()
 
