@@ -85,6 +85,14 @@ ROWS = {
     "no_normals": Row("`--no_use_normals`", encoder={"use_normals": False}),
     "offset_2": Row("`--frame_offset 2`", data={"frame_offset": 2}),
     "offset_10": Row("`--frame_offset 10`", data={"frame_offset": 10}),
+    "half_places": Row(
+        "`--num_changed_tokens 48 --num_context_tokens 48 --num_query_tokens 32`",
+        model={"num_changed_tokens": 48, "num_context_tokens": 48, "num_query_tokens": 32},
+    ),
+    "quarter_places": Row(
+        "`--num_changed_tokens 24 --num_context_tokens 24 --num_query_tokens 16`",
+        model={"num_changed_tokens": 24, "num_context_tokens": 24, "num_query_tokens": 16},
+    ),
     # Fewer episodes to learn from; the held-out ones are those of the default, and what training lost.
     "fewer": Row("`--held_out_fraction 0.6`", held_out_fraction=0.6),
     "few": Row("`--held_out_fraction 0.8`", held_out_fraction=0.8),

@@ -133,8 +133,15 @@ def _report_extras() -> None:
 def _report_devices() -> None:
     import torch  # noqa: PLC0415 (see above)
 
+    from .devices import cpu_has_bfloat16  # noqa: PLC0415 (see above)
+
     print("\ndevices")
-    _row("cpu", f"{_cores()} cores, {_memory()}; torch uses {torch.get_num_threads()} threads")
+    bfloat16 = {True: "bfloat16", False: "no bfloat16 (much slower than float32)", None: "bfloat16 unknown"}
+    _row(
+        "cpu",
+        f"{_cores()} cores, {_memory()}; torch uses {torch.get_num_threads()} threads; "
+        f"{bfloat16[cpu_has_bfloat16()]}",
+    )
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         has_bf16 = "" if torch.cuda.is_bf16_supported() else "no "

@@ -33,7 +33,8 @@ class OptimizationConfig:
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
-    """`auto`: bf16 on CUDA devices that have it, float32 elsewhere."""
+    """`auto`: bf16 on CUDA devices that have it, float32 elsewhere. On a CPU bf16 helps only where it has
+    instructions for it (`concerto-laq doctor` says so)."""
     hard_codes_from: float = 0.5
     """Share of the training from which on every pair is predicted from its hard codes; until then their share
     grows from none. 0: from the start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 
 import accelerate
@@ -10,9 +11,11 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+from ..devices import cpu_has_bfloat16
 from ..errors import ConfigError
 from .config import TrainConfig
 
+log = logging.getLogger(__name__)
 _RANKS = ("LOCAL_RANK", "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
@@ -29,8 +32,11 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     precision = config.optimization.mixed_precision
     if precision == "auto":
         precision = "bf16" if has_cuda and config.device != "cpu" and torch.cuda.is_bf16_supported() else "no"
+    is_on_cpu = config.device == "cpu" or not has_cuda
+    if precision == "bf16" and is_on_cpu and cpu_has_bfloat16() is False:
+        log.warning("this processor has no bfloat16 instructions: --mixed_precision no is many times faster")
     return Accelerator(
-        cpu=config.device == "cpu" or not has_cuda,
+        cpu=is_on_cpu,
         mixed_precision=precision,
         log_with=_trackers(config) or None,
         project_dir=str(config.output_dir),
