@@ -33,6 +33,8 @@ class EvaluateVGGTConfig:
     """Views of each scene."""
     num_clips: int = 96
     """Held-out clips of each family."""
+    align_views: bool = False
+    """Align the views after the network has spoken, as the preset tiny does."""
 
 
 def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, dict[str, float]]:
@@ -45,7 +47,13 @@ def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, dict[str, float]]:
     figures = {}
     for family in HELD_OUT:
         held_out = TrainingScenes(config.scenes, held_out=family)
-        of_network = evaluate(network, held_out, num_clips=config.num_clips, num_views=config.num_views)
+        of_network = evaluate(
+            network,
+            held_out,
+            num_clips=config.num_clips,
+            num_views=config.num_views,
+            is_aligned=config.align_views,
+        )
         figures[family] = of_network | evaluate_map(mean_map, held_out, config)
     return figures
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError, LAQError
+from ..geometry.alignment import align_views_to_first
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..structures import DepthAndCameras
 from ..vggt import VGGT, VGGTOutput, build_vggt, load_official_weights
@@ -313,15 +314,26 @@ def average_network(average: AverageWeights) -> VGGT:
 
 @torch.no_grad()
 def evaluate(
-    network: VGGT, scenes: TrainingScenes, *, num_clips: int, num_views: int = 2, batch_clips: int = 16
+    network: VGGT,
+    scenes: TrainingScenes,
+    *,
+    num_clips: int,
+    num_views: int = 2,
+    is_aligned: bool = False,
+    batch_clips: int = 16,
 ) -> dict[str, float]:
-    """Figures on clips never trained on, beside the plane predictor's, for the first views of each."""
+    """Figures on clips never trained on, beside the plane predictor's, for the first views of each.
+
+    Args:
+        is_aligned: after ``align_views_to_first``, as the preset uses the network.
+    """
     predictions, truths = [], []
     for clips, views in held_out_views(
         scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
     ):
         batch = scenes.read(clips, views)
-        predictions.append(predict_geometry(network, batch.frames))
+        predicted = predict_geometry(network, batch.frames)
+        predictions.append(align_views_to_first(batch.frames, predicted) if is_aligned else predicted)
         truths.append(batch.recorded)
     predicted, recorded = join_scenes(predictions), join_scenes(truths)
     metres = align_scale(predicted.depth, recorded.depth)
