@@ -1,14 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from laq_model.pretraining.point_clouds import CloudBank, PointBatch
 from laq_model.pretraining.point_probe import (
+    ProbeSet,
     balanced_accuracy,
     fit_ridge,
     probe_kinds,
     probe_moved_points,
     probe_normals,
+    probe_set,
 )
 
 
@@ -47,17 +51,28 @@ def normal(batch: PointBatch) -> torch.Tensor:
     return batch.normal + 1e-3 * batch.coord.roll(1, 0)  # a neighbour's place tells nothing
 
 
+def sets_of(features) -> tuple[ProbeSet, ProbeSet]:
+    return probe_set(features, bank_of(0)), probe_set(features, bank_of(1))
+
+
 def test_probes_find_what_features_say_and_nothing_else():
-    train, held_out = bank_of(0), bank_of(1)
-    assert probe_moved_points(color, train, held_out) == pytest.approx(1.0)
-    assert probe_moved_points(place, train, held_out) == pytest.approx(0.5, abs=0.1)
-    assert probe_kinds(color, train, held_out) == pytest.approx(1.0)
-    assert probe_kinds(place, train, held_out) == pytest.approx(1 / 3, abs=0.1)
-    assert probe_normals(place, train, held_out) < 0.5
+    by_color, by_place = sets_of(color), sets_of(place)
+    assert probe_moved_points(*by_color) == pytest.approx(1.0)
+    assert probe_moved_points(*by_place) == pytest.approx(0.5, abs=0.1)
+    assert probe_kinds(*by_color) == pytest.approx(1.0)
+    assert probe_kinds(*by_place) == pytest.approx(1 / 3, abs=0.1)
+    assert probe_normals(*by_place) < 0.5
+
+
+def test_moved_points_are_asked_of_still_cameras_only():
+    train, held_out = sets_of(color)
+    assert int(held_out.is_still.sum()) == 600
+    lied = replace(held_out, has_moved=held_out.has_moved ^ ~held_out.is_still)
+    assert probe_moved_points(train, lied) == probe_moved_points(train, held_out)
 
 
 def test_normals_are_withheld_from_the_features():
-    assert probe_normals(normal, bank_of(0), bank_of(1)) > 45
+    assert probe_normals(*sets_of(normal)) > 45
 
 
 def test_ridge_weighs_rows():

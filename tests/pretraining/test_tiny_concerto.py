@@ -13,6 +13,7 @@ from laq_model.geometry_source import SensorSource
 from laq_model.pretraining import evaluate_concerto, tiny_concerto
 from laq_model.pretraining.evaluate_concerto import EvaluateConcertoConfig
 from laq_model.pretraining.point_clouds import CloudBank, build_clouds
+from laq_model.pretraining.point_probe import probe_set
 from laq_model.pretraining.run_state import save_network
 from laq_model.pretraining.tiny_concerto import TinyConcertoConfig, new_model, objective, train
 from laq_model.pretraining.tiny_vggt import new_network
@@ -154,7 +155,7 @@ def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(confi
     monkeypatch.setitem(
         evaluate_concerto.PROBES,
         "moved_auc",
-        lambda features, train, held_out: features(held_out.batch([0])).abs().mean().item(),
+        lambda train, held_out: held_out.feat.abs().mean().item(),
     )
     torch.manual_seed(3)
     path = tmp_path / "untrained.safetensors"
@@ -180,7 +181,7 @@ def test_evaluation_asks_the_file_the_untrained_network_and_the_raw_inputs(confi
         tiny_concerto.read_vggt(config.vggt_weights),
         held_out="unseen tasks",
     )
-    raw = tiny_concerto.raw_inputs(held_out.batch([0])).abs().mean()
+    raw = probe_set(tiny_concerto.raw_inputs, held_out).feat.abs().mean()
     assert same["moved_auc_raw"] == pytest.approx(float(raw))
 
 

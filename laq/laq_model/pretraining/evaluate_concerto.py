@@ -17,7 +17,7 @@ from ..errors import ConfigError, LAQError
 from ..presets import with_preset
 from ..ptv3 import PointTransformerV3, build_ptv3, load_official_weights
 from ..weights import read_weights
-from .point_probe import Features, probe_kinds, probe_moved_points, probe_normals
+from .point_probe import Features, probe_kinds, probe_moved_points, probe_normals, probe_set
 from .tiny_concerto import TinyConcertoConfig, build_bank, point_features, raw_inputs, read_vggt
 from .training_scenes import HELD_OUT
 
@@ -77,14 +77,13 @@ def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, dict[str, float]]
         )
 
     asked = {"": features_of(network), "_untrained": features_of(untrained), "_raw": raw_inputs}
-    figures = {}
-    for family in HELD_OUT:
-        held_out = build_bank(clouds, vggt, held_out=family)
-        figures[family] = {
-            f"{name}{whose}": probe(features, train, held_out)
-            for name, probe in PROBES.items()
-            for whose, features in asked.items()
-        }
+    figures: dict[str, dict[str, float]] = {family: {} for family in HELD_OUT}
+    held_out = {family: build_bank(clouds, vggt, held_out=family) for family in HELD_OUT}
+    for whose, features in asked.items():
+        known = probe_set(features, train)
+        for family, bank in held_out.items():
+            unknown = probe_set(features, bank)
+            figures[family] |= {f"{name}{whose}": probe(known, unknown) for name, probe in PROBES.items()}
     return figures
 
 

@@ -8,7 +8,7 @@ point lies; and, where the clouds' normals are withheld, which way the surface l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,51 +16,78 @@ from torch import Tensor
 
 from .point_clouds import CloudBank, PointBatch
 
-PROBE_CLOUDS = 80  # of each bank, at most
+PROBE_CLOUDS = 100  # of each bank, at most
 RIDGE = 1e-3  # beside unit-variance features
 
 Features = Callable[[PointBatch], Float[Tensor, "points channels"]]
 _Predict = Callable[[Float[Tensor, "points channels"]], Float[Tensor, "points targets"]]
 
 
-def probe_moved_points(features: Features, train: CloudBank, held_out: CloudBank) -> float:
-    """Area under the ROC curve, on held-out clouds, of a ridge probe fitted on training ones; chance: 0.5."""
-    x, clouds = _probe_set(features, train, only_still=True)
-    moved = torch.cat([cloud.has_moved for cloud in clouds])
-    predict = fit_ridge(x, moved[:, None].double(), torch.ones(len(x)).double())
-    x, clouds = _probe_set(features, held_out, only_still=True)
-    return area_under_curve(predict(x)[:, 0], torch.cat([cloud.has_moved for cloud in clouds]))
+@dataclass(frozen=True)
+class ProbeSet:
+    """Points of several clouds, what features say of them, and the truth.
+
+    Attributes:
+        feat: from place, colour and normal.
+        feat_without_normals: the same features where all normals were zero.
+        is_still: the point's camera stood still, so that ``has_moved`` is known.
+    """
+
+    feat: Float[Tensor, "points channels"]
+    feat_without_normals: Float[Tensor, "points channels"]
+    normal: Float[Tensor, "points 3"]
+    kind: Int[Tensor, " points"]
+    has_moved: Bool[Tensor, " points"]
+    is_still: Bool[Tensor, " points"]
 
 
-def probe_kinds(features: Features, train: CloudBank, held_out: CloudBank) -> float:
+@torch.no_grad()
+def probe_set(features: Features, bank: CloudBank) -> ProbeSet:
+    """Clouds evenly spread over the bank."""
+    step = max(1, len(bank) // PROBE_CLOUDS)
+    clouds = [bank.batch([number]) for number in range(0, len(bank), step)[:PROBE_CLOUDS]]
+    bare = [replace(cloud, normal=torch.zeros_like(cloud.normal)) for cloud in clouds]
+    return ProbeSet(
+        feat=torch.cat([features(cloud) for cloud in clouds]),
+        feat_without_normals=torch.cat([features(cloud) for cloud in bare]),
+        normal=torch.cat([cloud.normal for cloud in clouds]),
+        kind=torch.cat([cloud.kind for cloud in clouds]),
+        has_moved=torch.cat([cloud.has_moved for cloud in clouds]),
+        is_still=torch.cat([cloud.is_still.expand(len(cloud.kind)) for cloud in clouds]),
+    )
+
+
+def probe_moved_points(train: ProbeSet, held_out: ProbeSet) -> float:
+    """Area under the ROC curve, on held-out clouds of still cameras, of a ridge probe; chance: 0.5."""
+    target = train.has_moved[train.is_still]
+    predict = fit_ridge(train.feat[train.is_still], target[:, None].float(), torch.ones(len(target)))
+    score = predict(held_out.feat[held_out.is_still])[:, 0]
+    return area_under_curve(score, held_out.has_moved[held_out.is_still])
+
+
+def probe_kinds(train: ProbeSet, held_out: ProbeSet) -> float:
     """Balanced accuracy: the share of points of each kind that are told right, mean over the held-out kinds.
 
     The probe regresses on one number for each kind, every kind weighing the same, and says the largest.
     """
-    x, clouds = _probe_set(features, train)
-    kind = torch.cat([cloud.kind for cloud in clouds])
-    one_hot = torch.nn.functional.one_hot(kind).double()
-    predict = fit_ridge(x, one_hot, (1 / one_hot.sum(dim=0).clamp(min=1))[kind])
-    x, clouds = _probe_set(features, held_out)
-    return balanced_accuracy(predict(x).argmax(dim=1), torch.cat([cloud.kind for cloud in clouds]))
+    one_hot = torch.nn.functional.one_hot(train.kind).float()
+    predict = fit_ridge(train.feat, one_hot, (1 / one_hot.sum(dim=0).clamp(min=1))[train.kind])
+    return balanced_accuracy(predict(held_out.feat).argmax(dim=1), held_out.kind)
 
 
-def probe_normals(features: Features, train: CloudBank, held_out: CloudBank) -> float:
+def probe_normals(train: ProbeSet, held_out: ProbeSet) -> float:
     """Median angle in degrees between a point's normal and what is told of it without normals as input."""
-    without = _without_normals(features)
-    x, clouds = _probe_set(without, train)
-    normal = torch.cat([cloud.normal for cloud in clouds]).double()
-    predict = fit_ridge(x, normal, torch.ones(len(x)).double())
-    x, clouds = _probe_set(without, held_out)
-    normal = torch.cat([cloud.normal for cloud in clouds]).double()
-    cosine = torch.cosine_similarity(predict(x), normal, dim=1).clamp(-1, 1)
+    predict = fit_ridge(train.feat_without_normals, train.normal, torch.ones(len(train.normal)))
+    told = predict(held_out.feat_without_normals)
+    cosine = torch.cosine_similarity(told, held_out.normal.double(), dim=1).clamp(-1, 1)
     return float(torch.rad2deg(torch.arccos(cosine)).median())
 
 
 def fit_ridge(
     x: Float[Tensor, "points channels"], y: Float[Tensor, "points targets"], weight: Float[Tensor, " points"]
 ) -> _Predict:
-    """Weighted ridge regression with an intercept, of standardised features."""
+    """Weighted ridge regression with an intercept, of standardised features, in float64."""
+    x, y, weight = x.double(), y.double(), weight.double()
     mean, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
     share = (weight / weight.sum())[:, None]
     x = (x - mean) / spread
@@ -68,7 +95,7 @@ def fit_ridge(
     x, y = x - x_mean, y - y_mean
     normal_matrix = x.T @ (share * x) + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
     coefficients = torch.linalg.solve(normal_matrix, x.T @ (share * y))
-    return lambda x: ((x - mean) / spread - x_mean) @ coefficients + y_mean
+    return lambda x: ((x.double() - mean) / spread - x_mean) @ coefficients + y_mean
 
 
 def area_under_curve(score: Float[Tensor, " points"], is_positive: Bool[Tensor, " points"]) -> float:
@@ -84,18 +111,3 @@ def area_under_curve(score: Float[Tensor, " points"], is_positive: Bool[Tensor, 
 def balanced_accuracy(told: Int[Tensor, " points"], kind: Int[Tensor, " points"]) -> float:
     """Mean over the kinds that occur of the share of their points that are told right."""
     return float(torch.stack([(told[kind == one] == one).double().mean() for one in kind.unique()]).mean())
-
-
-def _without_normals(features: Features) -> Features:
-    return lambda cloud: features(replace(cloud, normal=torch.zeros_like(cloud.normal)))
-
-
-@torch.no_grad()
-def _probe_set(
-    features: Features, bank: CloudBank, *, only_still: bool = False
-) -> tuple[Float[Tensor, "points channels"], list[PointBatch]]:
-    """Features of the points of some clouds, evenly spread over the bank, and these clouds."""
-    numbers = [n for n in range(len(bank)) if not only_still or bool(bank.batch([n]).is_still)]
-    step = max(1, len(numbers) // PROBE_CLOUDS)
-    clouds = [bank.batch([number]) for number in numbers[::step][:PROBE_CLOUDS]]
-    return torch.cat([features(cloud).double() for cloud in clouds]), clouds

@@ -37,7 +37,7 @@ from .point_objective import (
     own_loss,
     own_targets,
 )
-from .point_probe import Features, probe_moved_points
+from .point_probe import Features, probe_moved_points, probe_set
 from .run_state import (
     AverageWeights,
     learning_rate_share,
@@ -288,10 +288,12 @@ def evaluate(
     def features_of(network: PointTransformerV3) -> Features:
         return lambda batch: all_levels(network, batch, max_grid_coord=held_out.max_grid_coord)
 
+    asked = {"": features_of(model.network), "_untrained": features_of(untrained), "_raw": raw_inputs}
     return mean_of(losses) | {
-        "moved_auc": probe_moved_points(features_of(model.network), train_bank, held_out),
-        "moved_auc_untrained": probe_moved_points(features_of(untrained), train_bank, held_out),
-        "moved_auc_raw": probe_moved_points(raw_inputs, train_bank, held_out),
+        f"moved_auc{whose}": probe_moved_points(
+            probe_set(features, train_bank), probe_set(features, held_out)
+        )
+        for whose, features in asked.items()
     }
 
 
