@@ -85,11 +85,11 @@ ROWS = {
     "no_normals": Row("`--no_use_normals`", encoder={"use_normals": False}),
     "offset_2": Row("`--frame_offset 2`", data={"frame_offset": 2}),
     "offset_10": Row("`--frame_offset 10`", data={"frame_offset": 10}),
-    "half_places": Row(
-        "`--num_changed_tokens 48 --num_context_tokens 48 --num_query_tokens 32`",
-        model={"num_changed_tokens": 48, "num_context_tokens": 48, "num_query_tokens": 32},
+    "twice_the_places": Row(
+        "`--num_changed_tokens 96 --num_context_tokens 96 --num_query_tokens 64`",
+        model={"num_changed_tokens": 96, "num_context_tokens": 96, "num_query_tokens": 64},
     ),
-    "quarter_places": Row(
+    "half_the_places": Row(
         "`--num_changed_tokens 24 --num_context_tokens 24 --num_query_tokens 16`",
         model={"num_changed_tokens": 24, "num_context_tokens": 24, "num_query_tokens": 16},
     ),

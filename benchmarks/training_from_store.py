@@ -49,7 +49,13 @@ def time_steps(options: argparse.Namespace) -> None:
         store = write_store(Path(folder), 1024, shape)
         source = StorePairs(store, held_out_fraction=0.1, device=torch.device("cpu"))
         model = ConcertoLAQ(
-            ConcertoLAQConfig(dim=options.dim, feature_channels=options.channels - GEOMETRY_CHANNELS)
+            ConcertoLAQConfig(
+                dim=options.dim,
+                feature_channels=options.channels - GEOMETRY_CHANNELS,
+                num_changed_tokens=options.places,
+                num_context_tokens=options.places,
+                num_query_tokens=options.places * 2 // 3,
+            )
         )
         optimizer = build_optimizer(model, config)
         accelerator = Accelerator(cpu=True, mixed_precision=options.precision)
@@ -142,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--channels", type=int, default=286)
+    parser.add_argument("--places", type=int, default=48, help="places read; two thirds as many are asked")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--micro_batch_size", type=int, default=8)

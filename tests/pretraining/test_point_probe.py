@@ -71,6 +71,21 @@ def test_moved_points_are_asked_of_still_cameras_only():
     assert probe_moved_points(train, lied) == probe_moved_points(train, held_out)
 
 
+def test_level_points_do_not_decide_about_normals():
+    """A probe that can only say "up" is far off, however many points look up."""
+
+    def nothing(batch: PointBatch) -> torch.Tensor:
+        return torch.zeros(len(batch.coord), 2)
+
+    known, unknown = sets_of(nothing)
+    flat = torch.arange(len(known.normal)) % 10 > 0
+    up = torch.tensor([0.0, 0.0, 1.0])
+    known, unknown = (
+        replace(one, normal=torch.where(flat[:, None], up, one.normal)) for one in (known, unknown)
+    )
+    assert probe_normals(known, unknown) > 60
+
+
 def test_normals_are_withheld_from_the_features():
     assert probe_normals(*sets_of(normal)) > 45
 

@@ -54,11 +54,11 @@ class ConcertoLAQConfig:
     """The bottleneck's scheme: nsvq, or fsq or ema (extra [vq])."""
     quantizer_dim: int = 32
     """Dimensions of a code."""
-    num_changed_tokens: int = 96
+    num_changed_tokens: int = 48
     """Places that the action encoder reads: those seen in both frames that changed most."""
-    num_context_tokens: int = 96
+    num_context_tokens: int = 48
     """Occupied places of the current frame that the predictor reads."""
-    num_query_tokens: int = 64
+    num_query_tokens: int = 32
     """Places whose change is predicted: half are those that changed most, half are spread over the rest."""
     geometry_weight: float = 1.0
     """Weight of the geometry channels' error beside the network channels' error."""
