@@ -133,7 +133,8 @@ PAGES_RUN = {
     "docs/lab-notebook.md": Page(
         not_run={
             **dict.fromkeys(
-                ("python benchmarks", "make demo"), "measurements of their day, minutes to hours"
+                ("python benchmarks", "python -m laq_model", "make demo"),
+                "measurements of their day, minutes to hours",
             ),
             "python tests/written_lerobot.py": "run where its command is checked",
             "concerto-laq": "what was tried with another package; data-formats.md runs the same",

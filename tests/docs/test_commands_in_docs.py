@@ -22,7 +22,8 @@ FOREIGN_FLAGS = {
     "--nproc_per_node": "torchrun",
     "--cpu": "accelerate launch",
     **dict.fromkeys(
-        ("--follow_memory", "--steps", "--tokens", "--precision"), "benchmarks/training_from_store.py"
+        ("--follow_memory", "--steps", "--tokens", "--places", "--precision"),
+        "benchmarks/training_from_store.py",
     ),
     "--help": "every command's own",
     "--tyro-print-completion": "tyro's, tried in test_cli.py",
