@@ -11,20 +11,8 @@ import pytest
 
 from laq_model.errors import ConfigError
 from laq_model.simulation.episodes import EpisodesConfig, make_episodes
-from laq_model.simulation.simulator import load_mujoco
 
 SMALL = {"tasks": ("reach-v3",), "num_frames": 6, "size": 128, "depth_reduction": 2, "depth_step_mm": 1}
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    pytest.importorskip("metaworld", reason="the simulator is not installed (extra [sim])")
-    mujoco = load_mujoco()
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-    try:
-        mujoco.Renderer(model, 16, 16).close()
-    except Exception as error:
-        pytest.skip(f"no off-screen graphics here: {error}")
 
 
 @pytest.fixture(scope="module")

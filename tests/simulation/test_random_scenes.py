@@ -7,7 +7,6 @@ from laq_model.simulation.camera_paths import draw_path
 from laq_model.simulation.instances import KINDS, bodies_of_pixels, kinds_of_bodies
 from laq_model.simulation.random_scenes import RANDOM_SCENES, random_scene
 from laq_model.simulation.render import SceneRenderer
-from laq_model.simulation.simulator import load_mujoco
 from laq_model.simulation.training_scenes import (
     CLIPS_PER_EPISODE,
     TrainingScenesConfig,
@@ -15,18 +14,6 @@ from laq_model.simulation.training_scenes import (
 )
 
 FRAMES = 20
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    pytest.importorskip("metaworld", reason="the simulator is not installed (extra [sim])")
-    mujoco = load_mujoco()
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-    try:
-        mujoco.Renderer(model, 16, 16).close()
-    except Exception as error:
-        pytest.skip(f"no off-screen graphics here: {error}")
-    return mujoco
 
 
 @pytest.mark.parametrize("kind", RANDOM_SCENES)

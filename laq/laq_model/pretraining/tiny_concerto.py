@@ -182,7 +182,11 @@ def read_vggt(path: str) -> VGGT:
 
 
 def build_bank(config: TinyConcertoConfig, vggt: VGGT, *, held_out: str = "") -> CloudBank:
-    """Clouds of random clips: the first share from recorded depth, the rest from predicted depth."""
+    """Clouds of random clips, the first share from recorded depth, the rest from predicted depth.
+
+    Args:
+        held_out: a family of ``training_scenes.HELD_OUT``; empty for training clips.
+    """
     scenes = TrainingScenes(config.scenes, held_out=held_out)
     clips = np.random.default_rng(config.seed).permutation(len(scenes))[: config.num_clips]
     num_recorded = round(config.recorded_share * len(clips))

@@ -68,7 +68,8 @@ VIEWS = 4
 CLIPS_PER_EPISODE = 6
 FRAMES_PER_EPISODE = 64
 # Where each family's shards begin, so that more of one leave the others' names and seeds as they are.
-HELD_OUT_SHARD, RANDOM_SHARD, HELD_OUT_RANDOM_SHARD = 10_000, 20_000, 30_000
+HELD_OUT_SHARD, RANDOM_SHARD = 10_000, 20_000
+HELD_OUT_RANDOM_SHARD = {"tabletop": 30_000, "room": 35_000}
 MAX_DEPTH_M = 8.0
 
 
@@ -101,8 +102,7 @@ def render_training_scenes(config: TrainingScenesConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
     held_out = config.num_held_out // config.clips_per_shard
     shards = [("heldout_", HELD_OUT_TASKS, HELD_OUT_SHARD + number) for number in range(held_out)]
-    for place, kind in enumerate(RANDOM_SCENES):
-        first = HELD_OUT_RANDOM_SHARD + place * RANDOM_SHARD // 4
+    for kind, first in HELD_OUT_RANDOM_SHARD.items():
         shards += [(f"heldout_{kind}_", (kind,), first + number) for number in range(held_out)]
     trained = [("", TRAINING_TASKS, number) for number in range(config.num_clips // config.clips_per_shard)]
     trained += [
