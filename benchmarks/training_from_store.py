@@ -99,7 +99,7 @@ def time_steps(options: argparse.Namespace) -> None:
 
 def product_rate(options: argparse.Namespace) -> float:
     """Operations a core-second of the products of an MLP's first layer over the tokens of a turn."""
-    rows = 2 * 97 * (options.micro_batch_size or options.batch_size)
+    rows = 2 * (options.places + 1) * (options.micro_batch_size or options.batch_size)
     shape = (rows, options.dim, 4 * options.dim)
     return matmul_rate([shape], dtype=DTYPES[options.precision], device=torch.device("cpu"))
 

@@ -193,7 +193,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         shift = 1 if shuffle_pairs else 0
         vectors, told_index = quantized.quantized.roll(shift, 0), quantized.code_index.roll(shift, 0)
         error = self._prediction_error(places, task, vectors)
-        hard_error = error.detach() if is_reported else None
+        hard_error = error.detach()
         if is_reported and self.training and not bool(quantized.is_hard.all()):
             with torch.no_grad():
                 hard_error = self._prediction_error(places, task, self.quantizer.lookup(told_index))
@@ -205,7 +205,7 @@ class ConcertoLAQ(  # type: ignore[call-arg]
         return LAQOutput(
             loss=loss,
             prediction_loss=prediction_loss,
-            hard_code_loss=None if hard_error is None else _mean_over(hard_error, has_query),
+            hard_code_loss=_mean_over(hard_error, has_query) if is_reported else None,
             copy_loss=_mean_over(self._copy_error(places, task), has_query),
             motion_loss=motion_loss,
             code_index=quantized.code_index,

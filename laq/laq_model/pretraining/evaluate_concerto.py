@@ -17,7 +17,7 @@ from ..errors import ConfigError, LAQError
 from ..presets import with_preset
 from ..ptv3 import PointTransformerV3, build_ptv3, load_official_weights
 from ..weights import read_weights
-from .point_probe import Features, probe_kinds, probe_moved_points, probe_normals, probe_set
+from .point_probe import Features, probe_kinds, probe_moved_points, probe_normals, probe_set, without_normals
 from .tiny_concerto import TinyConcertoConfig, build_bank, point_features, raw_inputs, read_vggt
 from .training_scenes import HELD_OUT
 
@@ -44,11 +44,7 @@ class EvaluateConcertoConfig:
             raise ConfigError(f"num_clips must be at least 1, got {self.num_clips}")
 
 
-PROBES = {
-    "moved_auc": probe_moved_points,
-    "kind_accuracy": probe_kinds,
-    "normal_median_deg": probe_normals,
-}
+PROBES = {"moved_auc": probe_moved_points, "kind_accuracy": probe_kinds}
 
 
 def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, dict[str, float]]:
@@ -80,10 +76,12 @@ def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, dict[str, float]]
     figures: dict[str, dict[str, float]] = {family: {} for family in HELD_OUT}
     held_out = {family: build_bank(clouds, vggt, held_out=family) for family in HELD_OUT}
     for whose, features in asked.items():
-        known = probe_set(features, train)
+        bare = without_normals(features)
+        known, known_bare = probe_set(features, train), probe_set(bare, train)
         for family, bank in held_out.items():
-            unknown = probe_set(features, bank)
+            unknown, unknown_bare = probe_set(features, bank), probe_set(bare, bank)
             figures[family] |= {f"{name}{whose}": probe(known, unknown) for name, probe in PROBES.items()}
+            figures[family][f"normal_median_deg{whose}"] = probe_normals(known_bare, unknown_bare)
     return figures
 
 

@@ -29,13 +29,10 @@ class ProbeSet:
     """Points of several clouds, what features say of them, and the truth.
 
     Attributes:
-        feat: from place, colour and normal.
-        feat_without_normals: the same features where all normals were zero.
         is_still: the point's camera stood still, so that ``has_moved`` is known.
     """
 
     feat: Float[Tensor, "points channels"]
-    feat_without_normals: Float[Tensor, "points channels"]
     normal: Float[Tensor, "points 3"]
     kind: Int[Tensor, " points"]
     has_moved: Bool[Tensor, " points"]
@@ -47,15 +44,18 @@ def probe_set(features: Features, bank: CloudBank) -> ProbeSet:
     """Clouds evenly spread over the bank."""
     step = max(1, len(bank) // PROBE_CLOUDS)
     clouds = [bank.batch([number]) for number in range(0, len(bank), step)[:PROBE_CLOUDS]]
-    bare = [replace(cloud, normal=torch.zeros_like(cloud.normal)) for cloud in clouds]
     return ProbeSet(
         feat=torch.cat([features(cloud) for cloud in clouds]),
-        feat_without_normals=torch.cat([features(cloud) for cloud in bare]),
         normal=torch.cat([cloud.normal for cloud in clouds]),
         kind=torch.cat([cloud.kind for cloud in clouds]),
         has_moved=torch.cat([cloud.has_moved for cloud in clouds]),
         is_still=torch.cat([cloud.is_still.expand(len(cloud.kind)) for cloud in clouds]),
     )
+
+
+def without_normals(features: Features) -> Features:
+    """The same features of clouds whose normals are all zero."""
+    return lambda cloud: features(replace(cloud, normal=torch.zeros_like(cloud.normal)))
 
 
 def probe_moved_points(train: ProbeSet, held_out: ProbeSet) -> float:
@@ -77,18 +77,16 @@ def probe_kinds(train: ProbeSet, held_out: ProbeSet) -> float:
 
 
 def probe_normals(train: ProbeSet, held_out: ProbeSet) -> float:
-    """Median angle in degrees between the normals of steep points and what is told without normals as input.
+    """Median angle in degrees between the normals of steep points and what features ``without_normals`` tell.
 
     Floors and tables look up and are most of a scene: a probe that says "up" everywhere is right there. So
     level and steep points weigh the same in the fit, and the steep ones are judged.
     """
     is_steep = _is_steep(train.normal)
     share = is_steep.double().mean().clamp(1e-6, 1 - 1e-6)
-    predict = fit_ridge(
-        train.feat_without_normals, train.normal, torch.where(is_steep, 1 / share, 1 / (1 - share))
-    )
+    predict = fit_ridge(train.feat, train.normal, torch.where(is_steep, 1 / share, 1 / (1 - share)))
     is_steep = _is_steep(held_out.normal)
-    told = predict(held_out.feat_without_normals[is_steep])
+    told = predict(held_out.feat[is_steep])
     cosine = torch.cosine_similarity(told, held_out.normal[is_steep].double(), dim=1).clamp(-1, 1)
     return float(torch.rad2deg(torch.arccos(cosine)).median())
 
