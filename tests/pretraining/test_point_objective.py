@@ -1,17 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from laq_model.pretraining.point_clouds import PointBatch, change_points
+from laq_model.pretraining.point_clouds import PointBatch, change_points, nothing_withheld
 from laq_model.pretraining.point_objective import (
     MaskConfig,
     block_mask,
     image_loss,
+    is_asked,
     mean_of_patches,
     own_loss,
     own_targets,
 )
 from laq_model.pretraining.point_probe import area_under_curve
+from laq_model.pretraining.tiny_concerto import raw_inputs
 
 VOXEL_M, CELLS = 0.1, 20
 
@@ -34,6 +38,8 @@ def batch_of(num_points: int = 60, clouds: int = 2, seed: int = 0) -> PointBatch
         has_moved=torch.rand(len(cell), generator=generator) < 0.3,
         is_still=torch.ones(clouds, dtype=torch.bool),
         kind=torch.zeros(len(cell), dtype=torch.long),
+        has_color=torch.ones(len(cell), dtype=torch.bool),
+        has_normal=torch.ones(len(cell), dtype=torch.bool),
     )
 
 
@@ -41,9 +47,25 @@ def test_own_loss_by_hand():
     predicted, target = torch.zeros(2, 9), torch.zeros(2, 9)
     target[0] = 1.0
     # Smooth L1 with beta 0.5 at 1: 1 − 0.25.
-    assert float(own_loss(predicted, target, torch.tensor([True, False]))) == pytest.approx(0.75)
-    assert float(own_loss(predicted, target, torch.tensor([True, True]))) == pytest.approx(0.375)
-    assert float(own_loss(predicted, target, torch.tensor([False, False]))) == 0.0
+    first = torch.tensor([[True], [False]]).expand(2, 9)
+    assert float(own_loss(predicted, target, first)) == pytest.approx(0.75)
+    assert float(own_loss(predicted, target, torch.ones(2, 9, dtype=torch.bool))) == pytest.approx(0.375)
+    assert float(own_loss(predicted, target, torch.zeros(2, 9, dtype=torch.bool))) == 0.0
+
+
+def test_points_are_asked_for_what_they_do_not_see():
+    batch = batch_of(2, clouds=2)
+    first_cloud = torch.tensor([True, True, False, False])
+    batch = replace(batch, has_color=first_cloud, has_normal=~first_cloud)
+    asked = is_asked(batch, torch.tensor([True, False, False, False]))
+    place, color, normal = asked[:, 0:3], asked[:, 3:6], asked[:, 6:9]
+    assert place.all(dim=1).tolist() == place.any(dim=1).tolist() == [True, False, False, False]
+    assert color.all(dim=1).tolist() == color.any(dim=1).tolist() == [True, False, True, True]
+    assert normal.all(dim=1).tolist() == normal.any(dim=1).tolist() == [True, True, False, False]
+    seen = raw_inputs(batch)
+    assert (seen[:, 3:6].abs().sum(dim=1) > 0).tolist() == first_cloud.tolist()
+    assert (seen[:, 6:9].abs().sum(dim=1) > 0).tolist() == (~first_cloud).tolist()
+    assert_close(raw_inputs(nothing_withheld(batch))[:, 3:], torch.cat([batch.color, batch.normal], dim=1))
 
 
 def test_image_loss_ignores_patches_with_few_points():
@@ -80,8 +102,7 @@ def test_turned_clouds_keep_points_in_their_cells():
     assert torch.equal(cell, turned.grid_coord)
     # Distances inside a cloud and the angle between place and normal stay.
     assert_close(torch.pdist(turned.coord[:60]), torch.pdist(batch.coord[:60]))
-    has_normal = turned.normal.norm(dim=1) > 0
-    before, after = ((b.coord * b.normal).sum(dim=1)[has_normal] for b in (batch, turned))
+    before, after = ((b.coord * b.normal).sum(dim=1) for b in (batch, turned))
     assert_close(before, after)
 
 

@@ -35,6 +35,8 @@ def bank_of(seed: int, *, clouds: int = 6, points: int = 200) -> CloudBank:
             has_moved=kind == 0,
             is_still=torch.tensor([number % 2 == 0]),
             kind=torch.tensor([0, 2, 4])[kind],
+            has_color=torch.ones(points, dtype=torch.bool),
+            has_normal=torch.ones(points, dtype=torch.bool),
         )
 
     return CloudBank([cloud(number) for number in range(clouds)], half_extent_m=1.0, voxel_size_m=0.02)
@@ -49,7 +51,8 @@ def place(batch: PointBatch) -> torch.Tensor:
 
 
 def normal(batch: PointBatch) -> torch.Tensor:
-    return batch.normal + 1e-3 * batch.coord.roll(1, 0)  # a neighbour's place tells nothing
+    seen = batch.normal * batch.has_normal[:, None]
+    return seen + 1e-3 * batch.coord.roll(1, 0)  # a neighbour's place tells nothing
 
 
 def sets_of(features) -> tuple[ProbeSet, ProbeSet]:

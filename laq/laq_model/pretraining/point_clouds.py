@@ -25,7 +25,7 @@ from .training_scenes import TrainingScenes
 from .vggt_metrics import MOVED_M, still_views
 
 VIEWS = 2  # a pair, as in use
-LEFT_OUT_SHARE = 0.1  # Concerto leaves out all colours, or all normals, of one view in five
+LEFT_OUT_SHARE = 0.2  # of the clouds lose all their colours, and as many their normals, as Concerto's do
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class PointBatch:
         is_still: that the cloud's camera stood still, so that ``has_moved`` means something.
         kind: of the thing that the point lies on, an index into the simulator's kinds (room, furniture, arm,
             hand, object).
+        has_color, has_normal: that the network may see the point's colour, its normal.
     """
 
     coord: Float[Tensor, "points 3"]
@@ -53,6 +54,8 @@ class PointBatch:
     has_moved: Bool[Tensor, " points"]
     is_still: Bool[Tensor, " clouds"]
     kind: Int[Tensor, " points"]
+    has_color: Bool[Tensor, " points"]
+    has_normal: Bool[Tensor, " points"]
 
 
 class CloudBank:
@@ -81,6 +84,8 @@ class CloudBank:
             has_moved=torch.cat([cloud.has_moved for cloud in clouds]),
             is_still=torch.cat([cloud.is_still for cloud in clouds]),
             kind=torch.cat([cloud.kind for cloud in clouds]),
+            has_color=torch.cat([cloud.has_color for cloud in clouds]),
+            has_normal=torch.cat([cloud.has_normal for cloud in clouds]),
         )
 
     def draw(self, *, num_clouds: int, seed: int, step: int) -> PointBatch:
@@ -134,9 +139,17 @@ def build_clouds(
                     has_moved=has_moved[view, cloud.pixel_index[rows]],
                     is_still=is_still[view : view + 1],
                     kind=kind[view, cloud.pixel_index[rows]],
+                    has_color=torch.ones(end - first, dtype=torch.bool),
+                    has_normal=torch.ones(end - first, dtype=torch.bool),
                 )
             )
     return clouds
+
+
+def nothing_withheld(batch: PointBatch) -> PointBatch:
+    """The same clouds with all their colours and normals."""
+    shown = torch.ones_like(batch.has_color)
+    return replace(batch, has_color=shown, has_normal=shown)
 
 
 def image_tokens(
@@ -149,7 +162,7 @@ def image_tokens(
 
 
 def change_points(batch: PointBatch, *, max_grid_coord: int, generator: torch.Generator) -> PointBatch:
-    """Turn, mirror and recolour each cloud; at times leave out all its colours or normals.
+    """Turn, mirror and recolour each cloud; at times withhold all its colours or normals.
 
     Quarter turns and mirroring map the grid onto itself, so that points keep distinct cells.
     """
@@ -180,7 +193,9 @@ def change_points(batch: PointBatch, *, max_grid_coord: int, generator: torch.Ge
     return replace(
         batch,
         coord=torch.where(is_turned, coord[:, swap], coord),
-        normal=torch.where(is_turned, normal[:, swap], normal) * ~coin(LEFT_OUT_SHARE),
+        normal=torch.where(is_turned, normal[:, swap], normal),
         grid_coord=torch.where(is_turned, grid[:, swap], grid),
-        color=color * ~coin(LEFT_OUT_SHARE),
+        color=color,
+        has_color=~coin(LEFT_OUT_SHARE)[:, 0],
+        has_normal=~coin(LEFT_OUT_SHARE)[:, 0],
     )

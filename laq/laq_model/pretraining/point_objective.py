@@ -1,9 +1,9 @@
-"""What the tiny Concerto is trained to say: what is under the mask, and what an image network sees there.
+"""What the tiny Concerto is trained to say: what is hidden from it, and what an image network sees there.
 
 Source: Concerto (Zhang et al. 2025, arXiv 2510.23607): joint 2D-3D self-supervision of a PTv3. Departures, so
-that minutes on a CPU suffice: masked points are asked for their own place, colour and normal instead of a
-teacher's features (no teacher, so nothing can collapse), and the image network is the tiny VGGT's image
-transformer.
+that minutes on a CPU suffice: points are asked for what is hidden of their own place, colour and normal,
+instead of a teacher's features (``self_distillation``) or beside them, and the image network is the tiny
+VGGT's image transformer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..ptv3 import PointTransformerV3
 from .point_clouds import PointBatch
+from .self_distillation import Prototypes
 
 MIN_POINTS_OF_PATCH = 4  # a patch with fewer points says little
 OWN_CHANNELS = 9  # place, colour, normal
@@ -33,7 +34,7 @@ class MaskConfig:
 
 
 class PretrainingModel(nn.Module):
-    """The network, and two small heads on the joined features of all its stages, which do not ship."""
+    """The network, and small heads on the joined features of all its stages, which do not ship."""
 
     def __init__(self, network: PointTransformerV3, image_channels: int, hidden: int = 128):
         super().__init__()
@@ -45,6 +46,7 @@ class PretrainingModel(nn.Module):
         self.image = nn.Sequential(
             nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, image_channels)
         )
+        self.prototypes = Prototypes(channels, hidden)
 
 
 def block_mask(
@@ -70,14 +72,20 @@ def own_targets(batch: PointBatch, *, half_extent_m: float) -> Float[Tensor, "po
     )
 
 
+def is_asked(batch: PointBatch, is_hidden: Bool[Tensor, " points"]) -> Bool[Tensor, "points 9"]:
+    """Which of its own numbers a point does not see: all under the mask, else what its cloud withholds."""
+    asked = torch.stack([is_hidden, is_hidden | ~batch.has_color, is_hidden | ~batch.has_normal], dim=1)
+    return asked.repeat_interleave(OWN_CHANNELS // 3, dim=1)
+
+
 def own_loss(
     predicted: Float[Tensor, "points 9"],
     target: Float[Tensor, "points 9"],
-    is_hidden: Bool[Tensor, " points"],
+    asked: Bool[Tensor, "points 9"],
 ) -> Float[Tensor, ""]:
-    """Mean smooth L1 over hidden points; 0 without any."""
-    loss = F.smooth_l1_loss(predicted, target, reduction="none", beta=0.5).mean(dim=1)
-    return (loss * is_hidden).sum() / is_hidden.sum().clamp(min=1)
+    """Mean smooth L1 over what is asked; 0 without any."""
+    loss = F.smooth_l1_loss(predicted, target, reduction="none", beta=0.5)
+    return (loss * asked).sum() / asked.sum().clamp(min=1)
 
 
 def mean_of_patches(

@@ -54,8 +54,8 @@ def probe_set(features: Features, bank: CloudBank) -> ProbeSet:
 
 
 def without_normals(features: Features) -> Features:
-    """The same features of clouds whose normals are all zero."""
-    return lambda cloud: features(replace(cloud, normal=torch.zeros_like(cloud.normal)))
+    """The same features of clouds whose normals are withheld."""
+    return lambda cloud: features(replace(cloud, has_normal=torch.zeros_like(cloud.has_normal)))
 
 
 def probe_moved_points(train: ProbeSet, held_out: ProbeSet) -> float:

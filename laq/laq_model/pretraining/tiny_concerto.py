@@ -27,12 +27,13 @@ from ..ptv3 import PointTransformerV3, build_ptv3
 from ..vggt import VGGT, build_vggt, load_official_weights
 from ..weights import read_weights
 from .muon import Muon
-from .point_clouds import CloudBank, PointBatch, build_clouds
+from .point_clouds import CloudBank, PointBatch, build_clouds, nothing_withheld
 from .point_objective import (
     MaskConfig,
     PretrainingModel,
     block_mask,
     image_loss,
+    is_asked,
     mean_of_patches,
     own_loss,
     own_targets,
@@ -46,6 +47,7 @@ from .run_state import (
     save_network,
     save_run_state,
 )
+from .self_distillation import balanced_assignment, distillation_loss
 from .training_scenes import TrainingScenes
 from .vggt_metrics import mean_of
 
@@ -76,7 +78,7 @@ class TinyConcertoConfig:
     scenes: str
     """Folder of rendered training scenes."""
     vggt_weights: str
-    """The tiny VGGT's file: its depth makes most clouds, its image transformer is the teacher."""
+    """The tiny VGGT's file: its depth makes most clouds, its image transformer says what patches show."""
     output: str
     """Folder of the run: state, metrics and the network."""
     resume: bool = False
@@ -101,8 +103,12 @@ class TinyConcertoConfig:
     """Largest norm of a step's gradient."""
     average_decay: float = 0.998
     """Of the exponential average of the weights, which is what is saved."""
+    own_weight: float = 1.0
+    """Weight of the hidden points' own place, colour and normal."""
     image_weight: float = 1.0
-    """Weight of the image tokens beside the masked points."""
+    """Weight of the image network's tokens."""
+    teacher_weight: float = 0.0
+    """Weight of what the average of the weights says of hidden points: Concerto's self-distillation."""
     save_every_steps: int = 250
     """Steps between states, evaluations and network files."""
     seed: int = 0
@@ -128,6 +134,7 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
         "%d clouds; %.2f M parameters", len(bank), sum(p.numel() for p in model.network.parameters()) / 1e6
     )
     average = AverageWeights(model, config.average_decay)
+    teacher = averaged_model(average, image_channels)
     optimizers = build_optimizers(model, config)
     first_step = 0
     if config.resume:
@@ -138,7 +145,10 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     started = time.perf_counter()
     for step in range(first_step, config.num_steps):
         batch = bank.draw(num_clouds=config.clouds_per_step, seed=config.seed, step=step)
-        terms = training_step(model, batch, optimizers=optimizers, config=config, step=step, bank=bank)
+        teacher.load_state_dict(average.tensors)
+        terms = training_step(
+            model, teacher, batch, optimizers=optimizers, config=config, step=step, bank=bank
+        )
         average.update(model)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value / 50
@@ -222,6 +232,7 @@ def build_optimizers(model: nn.Module, config: TinyConcertoConfig) -> list[torch
 
 def training_step(
     model: PretrainingModel,
+    teacher: PretrainingModel,
     batch: PointBatch,
     *,
     optimizers: list[torch.optim.Optimizer],
@@ -236,7 +247,7 @@ def training_step(
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = config.learning_rate * share
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    terms = objective(model, batch, config=config, bank=bank, generator=generator)
+    terms = objective(model, teacher, batch, config=config, bank=bank, generator=generator)
     model.zero_grad(set_to_none=True)
     terms["total"].backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -247,13 +258,14 @@ def training_step(
 
 def objective(
     model: PretrainingModel,
+    teacher: PretrainingModel,
     batch: PointBatch,
     *,
     config: TinyConcertoConfig,
     bank: CloudBank,
     generator: torch.Generator,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Both terms on clouds with hidden blocks."""
+    """Every term on clouds with hidden blocks, and their weighted sum; ``teacher`` is in eval."""
     starts = torch.cat([torch.zeros(1, dtype=torch.long), batch.offset[:-1]])
     cloud_index = torch.arange(len(starts)).repeat_interleave(batch.offset - starts)
     mask = block_mask(batch.grid_coord, cloud_index, config=config.mask, generator=generator)
@@ -261,11 +273,19 @@ def objective(
     num_patches = batch.image_tokens.shape[0] * batch.image_tokens.shape[1]
     patch_feat, count = mean_of_patches(feat, batch.patch_index, num_patches)
     own, image = model.own(feat), model.image(patch_feat)
+    target = own_targets(batch, half_extent_m=bank.half_extent_m)
     terms = {
-        "own": own_loss(own, own_targets(batch, half_extent_m=bank.half_extent_m), mask),
+        "own": own_loss(own, target, is_asked(batch, mask)),
         "image": image_loss(image, batch.image_tokens.flatten(0, 1), count),
     }
-    return {**terms, "total": terms["own"] + config.image_weight * terms["image"]}
+    total = config.own_weight * terms["own"] + config.image_weight * terms["image"]
+    if config.teacher_weight:
+        with torch.no_grad():
+            whole = all_levels(teacher.network, nothing_withheld(batch), max_grid_coord=bank.max_grid_coord)
+            assignment = balanced_assignment(teacher.prototypes(whole))
+        terms["teacher"] = distillation_loss(model.prototypes(feat), assignment, mask)
+        total = total + config.teacher_weight * terms["teacher"]
+    return {**terms, "total": total}
 
 
 def averaged_model(average: AverageWeights, image_channels: int) -> PretrainingModel:
@@ -284,7 +304,7 @@ def evaluate(
     for first in range(0, len(held_out), 8):
         batch = held_out.batch(list(range(first, min(first + 8, len(held_out)))))
         terms = objective(
-            model, batch, config=config, bank=held_out, generator=torch.Generator().manual_seed(first)
+            model, model, batch, config=config, bank=held_out, generator=torch.Generator().manual_seed(first)
         )
         losses.append({name: float(value) for name, value in terms.items()})
     untrained = build_ptv3(TINY_NETWORK).eval()
@@ -302,8 +322,9 @@ def evaluate(
 
 
 def raw_inputs(batch: PointBatch) -> Float[Tensor, "points 9"]:
-    """What the network reads of each point: place, colour, normal."""
-    return torch.cat([batch.coord, batch.color, batch.normal], dim=1)
+    """What the network reads of each point: place, colour, normal; zeros for what is withheld."""
+    color, normal = batch.color * batch.has_color[:, None], batch.normal * batch.has_normal[:, None]
+    return torch.cat([batch.coord, color, normal], dim=1)
 
 
 def all_levels(
