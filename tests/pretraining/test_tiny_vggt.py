@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from laq_model.errors import ConfigError, RunError
 from laq_model.pretraining import tiny_vggt
+from laq_model.pretraining.processes import Processes
 from laq_model.pretraining.run_state import AverageWeights, save_network
 from laq_model.pretraining.tiny_vggt import (
     TYPICAL_POSE,
@@ -76,7 +77,9 @@ def test_every_parameter_that_is_read_gets_a_gradient_and_the_loss_falls(folder)
     batch = TrainingScenes(folder).read(np.arange(4), np.tile(np.arange(2), (4, 1)))
     losses, without = [], {name for name, _ in model.named_parameters()}
     for step in range(25):
-        terms = training_step(model, batch, optimizers=optimizers, config=config, step=step)
+        terms = training_step(
+            model, batch, optimizers=optimizers, config=config, step=step, processes=Processes()
+        )
         losses.append(terms["total"])
         without -= {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert losses[-1] < 0.7 * losses[0]

@@ -32,6 +32,7 @@ from ..weights import read_weights
 from .finer_patches import with_patch_size
 from .matching import GuidedAttention
 from .muon import Muon
+from .processes import Processes, join_processes
 from .run_state import (
     AverageWeights,
     learning_rate_share,
@@ -195,7 +196,12 @@ def start_network(config: TinyVGGTConfig) -> VGGT:
 
 
 def train(config: TinyVGGTConfig) -> dict[str, float]:
-    """Train, save as it goes, and return the last held-out figures."""
+    """Train, save as it goes, and return the last held-out figures; only the first process has any."""
+    processes = join_processes()
+    if config.frames_per_step % processes.count:
+        raise ConfigError(
+            f"frames_per_step must divide by {processes.count} processes, got {config.frames_per_step}"
+        )
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
@@ -207,7 +213,8 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     first_step = 0
     if config.resume:
         first_step = load_run_state(folder, network=model, average=average, optimizers=optimizers)
-    (folder / "config.json").write_text(json.dumps({**asdict(config), "network": TINY_NETWORK}, indent=2))
+    if processes.is_first:
+        (folder / "config.json").write_text(json.dumps({**asdict(config), "network": TINY_NETWORK}, indent=2))
     log.info(
         "%d clips, %d held out; %.2f M parameters; from step %d",
         len(scenes), len(held_out), sum(p.numel() for p in model.network.parameters()) / 1e6, first_step,
@@ -217,11 +224,19 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     for step in range(first_step, config.num_steps):
         num_views = VIEWS_OF_A_STEP[step % len(VIEWS_OF_A_STEP)]
         batch = scenes.draw(
-            num_frames=config.frames_per_step, num_views=num_views, seed=config.seed, step=step
+            num_frames=config.frames_per_step // processes.count,
+            num_views=num_views,
+            seed=config.seed,
+            step=step * processes.count + processes.rank,
         )
-        terms = training_step(model, batch, optimizers=optimizers, config=config, step=step)
+        terms = training_step(
+            model, batch, optimizers=optimizers, config=config, step=step, processes=processes
+        )
+        if not processes.is_first:
+            continue
         average.update(model.network)
-        for name, value in {**terms, "frames": float(batch.frames.shape[0] * num_views)}.items():
+        num_frames = float(batch.frames.shape[0] * num_views * processes.count)
+        for name, value in {**terms, "frames": num_frames}.items():
             sums[name] = sums.get(name, 0.0) + value
         done = step + 1
         if done % 50 == 0:
@@ -285,8 +300,9 @@ def training_step(
     optimizers: list[torch.optim.Optimizer],
     config: TinyVGGTConfig,
     step: int,
+    processes: Processes,
 ) -> dict[str, float]:
-    """One optimiser step; the value of every term before it."""
+    """One optimiser step; the value of every term before it, on this process's share."""
     share = learning_rate_share(
         step, num_steps=config.num_steps, warmup_steps=config.warmup_steps, decay_steps=config.decay_steps
     )
@@ -309,6 +325,7 @@ def training_step(
     )
     model.zero_grad(set_to_none=True)
     terms["total"].backward()
+    processes.average_gradients(model.parameters())
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     for optimizer in optimizers:
         optimizer.step()
