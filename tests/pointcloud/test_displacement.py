@@ -93,6 +93,29 @@ def test_a_longer_way_than_asked_for_is_not_invented():
     assert (found[views["is_moved"]] != 0).any(-1).float().mean() < 0.3
 
 
+def test_the_radius_is_that_of_a_ball():
+    diagonal = scene([torch.full((3,), 0.09)])  # 15.6 cm: 9 cm along each axis
+    assert (displacement(diagonal, max_shift_m=0.16).norm(dim=-1) > 0.15).sum() > 100
+    assert not (displacement(diagonal, max_shift_m=0.1).norm(dim=-1) > 0.15).any()
+
+
+def test_too_few_points_tell_nothing():
+    views = scene([SHIFT])
+    moved = views["is_moved"].flatten().nonzero().squeeze(1)
+    for count, is_enough in ((7, False), (8, True)):
+        few = torch.zeros(views["is_moved"].numel(), dtype=torch.bool)
+        few[moved[:: len(moved) // 8][:count]] = True
+        found = displacement(views | {"is_moved": few.view_as(views["is_moved"])}, num_bodies=2)
+        assert found.any() == is_enough
+
+
+def test_a_scene_without_a_body_leaves_the_other_scene_its_own():
+    still, moving = scene([torch.zeros(3)]), scene([SHIFT])
+    both = displacement({name: torch.cat([still[name], moving[name]]) for name in still}, num_bodies=2)
+    assert not both[0].any()
+    torch.testing.assert_close(both[1:], displacement(moving, num_bodies=2), atol=1e-5, rtol=0)
+
+
 def test_scenes_do_not_influence_one_another():
     one, two = scene([SHIFT]), scene([torch.tensor([-0.03, 0.0, 0.06])])
     both = displacement({name: torch.cat([one[name], two[name]]) for name in one})

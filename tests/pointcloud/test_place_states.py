@@ -64,6 +64,14 @@ def test_nothing_moved_means_no_free_places():
     assert found.is_valid.sum() == 1
 
 
+def test_the_reach_ends_at_the_box_and_no_pairs_have_no_places():
+    corner = cells_at((0, 19, 10), occupied=[(True, False)], seen_through=[1.0])
+    found, _ = free_places(corner)
+    assert found.is_valid.sum() == 4 * 4 * 7  # three cells inward along x and y, both ways along z
+    none = CellTokens(corner.feat[:0], corner.is_occupied[:0], corner.centre_m[:0], corner.is_valid[:0])
+    assert len(free_places(none)[0].is_valid) == 0
+
+
 def test_only_places_that_both_frames_see_past_are_taken_and_no_more_than_asked():
     cells = cells_at((10, 10, 10), occupied=[(True, False)], seen_through=[1.0])
     found, state = free_places(cells, max_places=20, is_free=lambda centre: centre[..., 0] > 0.1)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from laq_model.errors import ConfigError, GeometryError, WeightsError
 from laq_model.ptv3 import build_ptv3, load_official_weights
 from laq_model.ptv3.blocks import Block, DropPath
+from laq_model.ptv3.plan import plan_stages
 
 CONFIG = {
     "in_channels": 5,
@@ -71,6 +72,21 @@ def test_rows_may_come_in_any_order(seed, counts):
         steps = torch.arange(len(stage.feat)).expand_as(stage.order)
         assert torch.equal(stage.order.sort(dim=1).values, steps)
         assert (stage.code.gather(1, stage.order).diff(dim=1) > 0).all()
+
+
+@torch.no_grad()
+def test_only_curves_that_a_block_follows_are_drawn_before_one_asks_for_the_others(network):
+    clouds = random_clouds([60], extent=9, channels=5)
+    plans = plan_stages(
+        network.config, **{name: clouds[name] for name in ("coord", "grid_coord", "offset")}, max_grid_coord=8
+    )
+    stages = network(**clouds, max_grid_coord=8).stages
+    for plan, stage, num_curves in zip(plans, stages, (1, 4, 3), strict=True):
+        drawn = plan.tables.serialization
+        assert len(drawn.order) == len(plan.tables.patches) == num_curves
+        assert torch.equal(drawn.order, stage.order[:num_curves])
+        assert torch.equal(drawn.code, stage.code[:num_curves])
+        assert len(stage.order) == 4
 
 
 @torch.no_grad()

@@ -49,9 +49,17 @@ MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation of a no
 
 @dataclass(frozen=True)
 class _Level:
-    """One resolution of pairs of views; view 0 is the first view, 1 the one that is aligned to it."""
+    """One resolution of pairs of views; view 0 is the first view, 1 the one that is aligned to it.
 
-    brightness: Float[Tensor, "pairs 2 height width"]
+    Attributes:
+        brightness: of the first view's pixels.
+        points: of the first view, in its own camera.
+        maps: of the second view: brightness, log depth, and their slopes along u and along v.
+    """
+
+    brightness: Float[Tensor, "pairs pixels"]
+    points: Float[Tensor, "pairs 3 pixels"]
+    maps: Float[Tensor, "pairs 6 height width"]
     log_depth: Float[Tensor, "pairs 2 height width"]
     intrinsics: Float[Tensor, "pairs 2 3 3"]
 
@@ -67,9 +75,17 @@ class _Motion:
 
 @dataclass(frozen=True)
 class _Residuals:
-    brightness: Float[Tensor, "pairs pixels"]
-    log_depth: Float[Tensor, "pairs pixels"]
-    is_seen: Bool[Tensor, "pairs pixels"]
+    """What the views disagree in at the first view's pixels: brightness and log depth.
+
+    Attributes:
+        point: of the first view, in the second camera.
+        slopes: of the second view's brightness and log depth there, along u and along v.
+    """
+
+    value: Float[Tensor, "pairs 2 pixels"]
+    is_seen: Bool[Tensor, "pairs 1 pixels"]
+    point: Float[Tensor, "pairs 3 pixels"]
+    slopes: tuple[Float[Tensor, "pairs 2 pixels"], Float[Tensor, "pairs 2 pixels"]]
 
 
 def align_views_to_first(
@@ -144,11 +160,10 @@ def _align(
 
 def _step(level: _Level, motion: _Motion) -> _Motion:
     """One Gauss-Newton step of the seven numbers, with weights of the residuals as they are now."""
-    residuals, by_brightness, by_depth = _linearised(level, motion)
-    weight_brightness, weight_depth = _weights(residuals)
-    jacobian = torch.cat([by_brightness, by_depth], dim=2)
-    weighted = jacobian * torch.cat([weight_brightness, weight_depth], dim=1)[:, None]
-    residual = torch.cat([residuals.brightness, residuals.log_depth], dim=1)
+    residuals = _residuals(level, motion)
+    jacobian = _jacobian(level, residuals)
+    weighted = jacobian * _weights(residuals).flatten(1)[:, None]
+    residual = residuals.value.flatten(1)
     expected = [EXPECTED_STEP] * 3 + [EXPECTED_TURN_RAD] * 3 + [EXPECTED_LOG_FACTOR]
     prior = weighted.new_tensor(expected, dtype=torch.float64) ** -2
     hessian = torch.bmm(weighted, jacobian.mT).double() + torch.diag(prior)
@@ -164,56 +179,48 @@ def _step(level: _Level, motion: _Motion) -> _Motion:
     )
 
 
-def _linearised(
-    level: _Level, motion: _Motion
-) -> tuple[_Residuals, Float[Tensor, "pairs 7 pixels"], Float[Tensor, "pairs 7 pixels"]]:
-    """Residuals at the first view's pixels, and their derivatives by (translation, rotation, log factor)."""
-    second_intrinsics = level.intrinsics[:, 1]
-    points = _points(level.log_depth[:, 0], level.intrinsics[:, 0])
-    x, y, depth = _moved(motion, points)
-    pixel, is_seen = _pixels(x, y, depth, second_intrinsics, level.brightness.shape[-2:])
-    maps = torch.stack([level.brightness[:, 1], level.log_depth[:, 1]], dim=1)
-    sampled = _sample(torch.cat([maps, *_slopes(maps)], dim=1), pixel)
-    second, second_log_depth, du, du_depth, dv, dv_depth = sampled.unbind(1)
-    zero, one = torch.zeros_like(depth), torch.ones_like(depth)
-
-    def derivative(slope_u: Tensor, slope_v: Tensor, direct: Tensor, by_factor: Tensor) -> Tensor:
-        by_x = slope_u * second_intrinsics[:, 0, 0, None] / depth
-        by_y = slope_v * second_intrinsics[:, 1, 1, None] / depth
-        by_z = direct - (by_x * x + by_y * y) / depth
-        turning = [y * by_z - depth * by_y, depth * by_x - x * by_z, x * by_y - y * by_x]
-        return torch.stack([by_x, by_y, by_z, *turning, by_factor], dim=1)
-
-    residuals = _Residuals(
-        brightness=second - level.brightness[:, 0].flatten(1),
-        log_depth=second_log_depth + motion.log_factor[:, None] - depth.log(),
-        is_seen=is_seen,
+def _residuals(level: _Level, motion: _Motion) -> _Residuals:
+    point = _moved(motion, level.points)
+    pixel, is_seen = _pixels(point, level.intrinsics[:, 1], level.maps.shape[-2:])
+    sampled = _sample(level.maps, pixel)
+    log_depth = sampled[:, 1] + motion.log_factor[:, None] - point[:, 2].log()
+    return _Residuals(
+        value=torch.stack([sampled[:, 0] - level.brightness, log_depth], dim=1),
+        is_seen=is_seen[:, None],
+        point=point,
+        slopes=(sampled[:, 2:4], sampled[:, 4:6]),
     )
-    return residuals, derivative(du, dv, zero, zero), derivative(du_depth, dv_depth, -1 / depth, one)
 
 
-def _weights(residuals: _Residuals) -> tuple[Float[Tensor, "pairs pixels"], Float[Tensor, "pairs pixels"]]:
+def _jacobian(level: _Level, residuals: _Residuals) -> Float[Tensor, "pairs 7 both_pixels"]:
+    """Derivatives of all residuals, brightness first, by (translation, rotation, log factor)."""
+    x, y, depth = residuals.point[:, :, None].unbind(1)
+    focal = level.intrinsics[:, 1].diagonal(dim1=-2, dim2=-1)[:, :, None, None]
+    zero, one = torch.zeros_like(depth), torch.ones_like(depth)
+    by_x = residuals.slopes[0] * focal[:, 0] / depth
+    by_y = residuals.slopes[1] * focal[:, 1] / depth
+    by_z = torch.cat([zero, -1 / depth], dim=1) - (by_x * x + by_y * y) / depth
+    turning = [y * by_z - depth * by_y, depth * by_x - x * by_z, x * by_y - y * by_x]
+    return torch.stack([by_x, by_y, by_z, *turning, torch.cat([zero, one], dim=1)], dim=1).flatten(2)
+
+
+def _weights(residuals: _Residuals) -> Float[Tensor, "pairs 2 pixels"]:
     """Inverse variance times Student's (ν + 1) / (ν + (r/σ)²); 0 where a point is not seen."""
-    spread_brightness, spread_depth = _spreads(residuals)
-
-    def weight(residual: Tensor, spread: Tensor) -> Tensor:
-        return residuals.is_seen * (FREEDOM + 1) / (FREEDOM + (residual / spread) ** 2) / spread**2
-
-    brightness = weight(residuals.brightness, spread_brightness)
-    return brightness, DEPTH_WEIGHT * weight(residuals.log_depth, spread_depth)
+    spread = _spreads(residuals)
+    weight = residuals.is_seen * (FREEDOM + 1) / (FREEDOM + (residuals.value / spread) ** 2) / spread**2
+    return weight * weight.new_tensor([1.0, DEPTH_WEIGHT])[:, None]
 
 
 def _cost_ratio(level: _Level, motion: _Motion, start: _Motion) -> Float[Tensor, " pairs"]:
     """Cost of a motion over the start's, at points that both see, by the motion's spreads; 1 for 0 / 0."""
-    after, _, _ = _linearised(level, motion)
-    before, _, _ = _linearised(level, start)
-    is_seen = after.is_seen & before.is_seen
-    spreads = _spreads(after)
+    after, before = _residuals(level, motion), _residuals(level, start)
+    is_seen = (after.is_seen & before.is_seen)[:, 0]
+    spread = _spreads(after)
+    share = spread.new_tensor([1.0, DEPTH_WEIGHT])[:, None]
 
     def cost(residuals: _Residuals) -> Tensor:
-        both = zip((residuals.brightness, residuals.log_depth), spreads, (1.0, DEPTH_WEIGHT), strict=True)
-        terms = sum(weight * torch.log1p((value / spread) ** 2 / FREEDOM) for value, spread, weight in both)
-        return torch.where(is_seen, terms, 0.0).sum(dim=1)
+        terms = share * torch.log1p((residuals.value / spread) ** 2 / FREEDOM)
+        return torch.where(is_seen, terms.sum(dim=1), 0.0).sum(dim=1)
 
     cost_after, cost_before = cost(after), cost(before)
     is_perfect = cost_before == 0
@@ -231,9 +238,9 @@ def _smooth_correction(level: _Level, motion: _Motion) -> Float[Tensor, "pairs h
     correction = motion.log_factor[:, None, None].expand(-1, height, width)
     for _ in range(CORRECTION_STEPS):
         points = _points(level.log_depth[:, 1] + correction, level.intrinsics[:, 1])
-        x, y, depth = _moved(back, points)
-        pixel, is_seen = _pixels(x, y, depth, level.intrinsics[:, 0], level.log_depth.shape[-2:])
-        left = _sample(level.log_depth[:, :1], pixel)[:, 0] - depth.log()
+        point = _moved(back, points)
+        pixel, is_seen = _pixels(point, level.intrinsics[:, 0], level.log_depth.shape[-2:])
+        left = _sample(level.log_depth[:, :1], pixel)[:, 0] - point[:, 2].log()
         spread = _spread(left, is_seen).clamp(min=MIN_LOG_DEPTH_SPREAD)
         weight = is_seen / (1 + (left / (CORRECTION_CUT * spread)) ** 2) ** 2
         weight, left = weight.unflatten(1, (height, width)), left.unflatten(1, (height, width))
@@ -241,22 +248,21 @@ def _smooth_correction(level: _Level, motion: _Motion) -> Float[Tensor, "pairs h
     return correction
 
 
-def _spreads(residuals: _Residuals) -> tuple[Float[Tensor, "pairs 1"], Float[Tensor, "pairs 1"]]:
-    brightness = _spread(residuals.brightness, residuals.is_seen).clamp(min=MIN_BRIGHTNESS_SPREAD)
-    return brightness, _spread(residuals.log_depth, residuals.is_seen).clamp(min=MIN_LOG_DEPTH_SPREAD)
+def _spreads(residuals: _Residuals) -> Float[Tensor, "pairs 2 1"]:
+    spread = _spread(residuals.value, residuals.is_seen)
+    return torch.maximum(spread, spread.new_tensor([MIN_BRIGHTNESS_SPREAD, MIN_LOG_DEPTH_SPREAD])[:, None])
 
 
 def _spread(
-    residual: Float[Tensor, "pairs pixels"], is_seen: Bool[Tensor, "pairs pixels"]
-) -> Float[Tensor, "pairs 1"]:
+    residual: Float[Tensor, "*pairs pixels"], is_seen: Bool[Tensor, "*#pairs pixels"]
+) -> Float[Tensor, "*pairs 1"]:
     """Robust standard deviation about 0; infinite where no point is seen, so that nothing counts."""
-    ascending = torch.where(is_seen, residual.abs(), torch.inf).sort(dim=1).values
-    middle = (is_seen.sum(dim=1, keepdim=True) - 1).clamp(min=0) // 2
-    return MAD_TO_SIGMA * ascending.gather(1, middle)
+    middle = torch.where(is_seen, residual.abs(), torch.nan).nanmedian(dim=-1, keepdim=True).values
+    return MAD_TO_SIGMA * torch.where(is_seen.any(dim=-1, keepdim=True), middle, torch.inf)
 
 
 def _middle(values: Float[Tensor, "pairs pixels"]) -> Float[Tensor, "pairs 1"]:
-    return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2, None]
+    return values.median(dim=1, keepdim=True).values  # the lower one of an even number
 
 
 def _brightness(
@@ -282,10 +288,15 @@ def _reduced(
     focal = intrinsics[..., :2, :2] / factor
     centre = (intrinsics[..., :2, 2:] + 0.5) / factor - 0.5
     rows = torch.cat([focal, centre], dim=-1)
+    intrinsics = torch.cat([rows, intrinsics[..., 2:, :]], dim=-2)
+    brightness, log_depth = F.avg_pool2d(brightness, factor), F.avg_pool2d(log_depth, factor)
+    maps = torch.stack([brightness[:, 1], log_depth[:, 1]], dim=1)
     return _Level(
-        F.avg_pool2d(brightness, factor),
-        F.avg_pool2d(log_depth, factor),
-        torch.cat([rows, intrinsics[..., 2:, :]], dim=-2),
+        brightness=brightness[:, 0].flatten(1),
+        points=_points(log_depth[:, 0], intrinsics[:, 0]),
+        maps=torch.cat([maps, *_slopes(maps)], dim=1),
+        log_depth=log_depth,
+        intrinsics=intrinsics,
     )
 
 
@@ -301,24 +312,23 @@ def _points(
     return torch.stack([x, y, depth], dim=1).flatten(2)
 
 
-def _moved(
-    motion: _Motion, points: Float[Tensor, "pairs 3 pixels"]
-) -> tuple[Float[Tensor, "pairs pixels"], Float[Tensor, "pairs pixels"], Float[Tensor, "pairs pixels"]]:
+def _moved(motion: _Motion, points: Float[Tensor, "pairs 3 pixels"]) -> Float[Tensor, "pairs 3 pixels"]:
     """Coordinates in the other camera; depth at least MIN_DEPTH."""
-    moved = rotate(motion.rotation[:, None], points.mT) + motion.translation[:, None]
-    x, y, depth = moved.unbind(-1)
-    return x, y, depth.clamp(min=MIN_DEPTH)
+    x, y, z = points[:, :, None].unbind(1)
+    by_x, by_y, by_z = motion.rotation[..., None].unbind(2)
+    moved = by_x * x + by_y * y + by_z * z + motion.translation[..., None]
+    moved[:, 2].clamp_(min=MIN_DEPTH)
+    return moved
 
 
 def _pixels(
-    x: Float[Tensor, "pairs pixels"],
-    y: Float[Tensor, "pairs pixels"],
-    depth: Float[Tensor, "pairs pixels"],
+    point: Float[Tensor, "pairs 3 pixels"],
     intrinsics: Float[Tensor, "pairs 3 3"],
     size: torch.Size | tuple[int, int],
 ) -> tuple[Float[Tensor, "pairs pixels 2"], Bool[Tensor, "pairs pixels"]]:
     """Where points fall, as ``grid_sample`` counts ([-1, 1] from the first to the last pixel's centre)."""
     height, width = size
+    x, y, depth = point.unbind(1)
     u = intrinsics[:, 0, 0, None] * x / depth + intrinsics[:, 0, 2, None]
     v = intrinsics[:, 1, 1, None] * y / depth + intrinsics[:, 1, 2, None]
     is_seen = (depth > MIN_DEPTH) & (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)

@@ -101,12 +101,14 @@ def mean_tokens(
     group = batch_index(cloud.offset, len(feat)) * num_cells + cell_index
     num_groups = len(cloud.offset) * num_cells
     seen_through = cloud.is_seen_through.float()[:, None]
-    values = torch.cat(
-        [feat.float(), seen_through, cloud.displacement_m, place_in_cell, cloud.normal, cloud.color], dim=-1
+    geometry = torch.cat(
+        [seen_through, cloud.displacement_m, place_in_cell, cloud.normal, cloud.color], dim=-1
     )
     count = count_rows(group, num_groups=num_groups)
     num_displaced = count_rows(group[(cloud.displacement_m != 0).any(-1)], num_groups=num_groups)
-    mean = sum_by_group(values, group, num_groups=num_groups) / count.clamp(min=1)[:, None]
+    # Apart, because joined first they would be copied point by point, the largest of tensors once more.
+    total = [sum_by_group(values, group, num_groups=num_groups) for values in (feat.float(), geometry)]
+    mean = torch.cat(total, dim=-1).div_(count.clamp(min=1)[:, None])
     mean[:, DISPLACEMENT] *= (count / num_displaced.clamp(min=1))[:, None]
     # A table, because log may round differently at the end of a long tensor and in its middle.
     levels = torch.arange(1, full_count + 2, dtype=torch.float64, device=feat.device).log() / math.log(

@@ -44,30 +44,40 @@ class _ColoredGrid:
     cell_m: float
 
     def likeness(
-        self, cell: Int[Tensor, "scenes points *shifts"], color: Float[Tensor, "scenes points 3"]
+        self, cell: Int[Tensor, "scenes points *shifts"], color: Float[Tensor, "scenes 3 points"]
     ) -> Float[Tensor, "scenes points *shifts"]:
         """How well a point of this colour would fit into this cell, 0 to 1."""
         scenes, points, *shifts = cell.shape
         one_for_all = [1] * len(shifts)
         row = cell + torch.arange(scenes, device=cell.device).view(-1, 1, *one_for_all) * GRID_CELLS**3
-        difference = torch.zeros(cell.shape, device=cell.device)
-        for channel in range(3):  # one plane after the other: several times faster than rows of colours
-            own = color[..., channel].view(scenes, points, *one_for_all)
-            difference += (self.color[channel].take(row) - own).square_()
-        return difference.mul_(-0.5 / COLOR_TOLERANCE**2).exp_().mul_(self.presence.take(row))
+        row = row.flatten()
 
-    def cells_of(self, point_m: Float[Tensor, "scenes points 3"]) -> Int[Tensor, "scenes points"]:
+        def at_cell(plane: Tensor) -> Tensor:  # a plane at a time: several times faster than rows of colours
+            return plane.flatten().index_select(0, row).view(cell.shape)
+
+        red, green, blue = (
+            at_cell(plane).sub_(own.reshape(scenes, points, *one_for_all)).square_()
+            for plane, own in zip(self.color, color.unbind(1), strict=True)
+        )
+        difference = red.add_(green).add_(blue)
+        return difference.mul_(-0.5 / COLOR_TOLERANCE**2).exp_().mul_(at_cell(self.presence))
+
+    def cells_of(self, point_m: Float[Tensor, "scenes 3 points"]) -> Int[Tensor, "scenes points"]:
         """Number of each point's cell; of one in the empty border, if the point lies outside."""
         return _cells_of(point_m, self.corner_m, self.cell_m)
 
     def cells_of_shifted(
-        self, point_m: Float[Tensor, "scenes points 3"], along_m: Float[Tensor, "scenes 3 steps"]
-    ) -> Int[Tensor, "scenes points steps steps steps"]:
-        """``cells_of`` of each point under every shift that takes one of the steps along each axis."""
-        laid = point_m[..., None] + (along_m - self.corner_m[..., None])[:, None]
-        x, y, z = _cells_from(laid, self.cell_m).unbind(2)
-        plane = (y * GRID_CELLS)[..., None] + z[..., None, :]
-        return (x * GRID_CELLS**2)[..., None, None] + plane[:, :, None]
+        self,
+        point_m: Float[Tensor, "scenes 3 points"],
+        along_m: Float[Tensor, "scenes 3 steps"],
+        steps: Int[Tensor, "3 shifts"],
+    ) -> Int[Tensor, "scenes points shifts"]:
+        """``cells_of`` of each point under every shift, which takes one of the steps along each axis."""
+        laid = point_m[..., None] + (along_m - self.corner_m[..., None])[:, :, None]
+        x, y, z = _cells_from(laid, self.cell_m).unbind(1)
+        of_point = steps[:, None, None].expand(-1, *x.shape[:2], -1)
+        cell = (x * GRID_CELLS**2).gather(2, of_point[0])
+        return cell.add_((y * GRID_CELLS).gather(2, of_point[1])).add_(z.gather(2, of_point[2]))
 
 
 def displacement_of_moved(
@@ -94,69 +104,83 @@ def displacement_of_moved(
         max_shift_m: longest shift.
         num_bodies: most shifts of a scene.
     """
-    scenes, _, height, width, _ = point_map_m.shape
-    point = rearrange(point_map_m, "s f h w c -> s f (h w) c")
-    rgb = rearrange(color, "s f h w c -> s f (h w) c")
+    height, width = is_kept.shape[2:]
+    # Coordinate by coordinate and colour by colour: planes are read several times faster than rows.
+    point = rearrange(point_map_m, "s f h w c -> s f c (h w)").contiguous()
+    rgb = rearrange(color, "s f h w c -> s f c (h w)").contiguous()
     is_point = rearrange(is_kept, "s f h w -> s f (h w)")
-    is_left = is_point & rearrange(is_moved, "s f h w -> s f (h w)")
-    grids = _colored_grids(point, rgb, is_point, middle_m=_median_point(point, is_left), cell_m=cell_m)
-    displacement = torch.zeros_like(point)
-    no_shift = point.new_zeros(scenes, 3)
+    # All points fill the grids; everything else is asked of the few that moved.
+    index, is_left = _evenly(is_point & rearrange(is_moved, "s f h w -> s f (h w)"))
+    place, own_color = _at(point, index), _at(rgb, index)
+    displacement = torch.zeros_like(place)
+    no_shift = point.new_zeros(len(point), 3)
+    grids: list[_ColoredGrid] = []
     for _ in range(num_bodies):
-        witness = _witnesses(is_left, WITNESSES)
-        is_enough = torch.stack([is_real.sum(-1) for _, is_real in witness]).sum(0) >= FEWEST_WITNESSES
-        far = _Search(no_shift, max_shift_m, COARSE_STEP_CELLS * cell_m)
-        shift = far.best(_votes(far, point, rgb, witness, grids))
+        witness = _evenly(is_left, WITNESSES)
+        is_enough = witness[1].sum((1, 2)) >= FEWEST_WITNESSES
+        if not bool(is_enough.any()):
+            break
+        grids = grids or _colored_grids(point, rgb, is_point, _median_point(place, is_left), cell_m=cell_m)
+        far = _Search(no_shift, max_shift_m, COARSE_STEP_CELLS * cell_m, is_round=True)
+        shift = far.best(_votes(far, place, own_color, witness, grids))
         near = _Search(shift, COARSE_STEP_CELLS * cell_m, FINE_STEP_CELLS * cell_m)
-        shift = near.mean(_votes(near, point, rgb, witness, grids))
+        shift = near.mean(_votes(near, place, own_color, witness, grids))
         fit = [
             grids[1 - frame].likeness(
-                grids[1 - frame].cells_of(point[:, frame] + sign * shift[:, None]), rgb[:, frame]
+                grids[1 - frame].cells_of(place[:, frame] + sign * shift[..., None]), own_color[:, frame]
             )
             for frame, sign in _SIGNS
         ]
         is_body = is_left & (torch.stack(fit, dim=1) >= EXPLAINED) & is_enough[:, None, None]
+        witness = _evenly(is_body, FINE_WITNESSES)
+        if not witness[1].numel():
+            break  # no scene has a body, and the next search would be this one again
         fine_m = FINE_CELL_SHARE * cell_m
-        middle = _median_point(point, is_body)
-        fine_grids = _colored_grids(point, rgb, is_point, middle_m=middle, cell_m=fine_m)
+        fine_grids = _colored_grids(point, rgb, is_point, _median_point(place, is_body), cell_m=fine_m)
         nearer = _Search(shift, COARSE_STEP_CELLS * fine_m, FINE_STEP_CELLS * fine_m)
-        shift = nearer.mean(_votes(nearer, point, rgb, _witnesses(is_body, FINE_WITNESSES), fine_grids))
-        displacement = torch.where(is_body[..., None], shift[:, None, None], displacement)
+        shift = nearer.mean(_votes(nearer, place, own_color, witness, fine_grids))
+        displacement = torch.where(is_body[:, :, None], shift[:, None, :, None], displacement)
         is_left = is_left & ~is_body
-    return rearrange(displacement, "s f (h w) c -> s f h w c", h=height, w=width)
+    # Added, because what fills up a shorter list has a place, too, and a displacement of zero.
+    to_points = torch.zeros_like(point).scatter_add_(3, _for_each_axis(index), displacement)
+    return rearrange(to_points, "s f c (h w) -> s f h w c", h=height, w=width).contiguous()
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Shifts to try: whole steps along each axis about a centre, up to a radius."""
+    """Shifts to try: whole steps along each axis about a centre, up to a radius.
+
+    Attributes:
+        is_round: no shift is longer than the radius; otherwise none is along any axis.
+    """
 
     centre_m: Float[Tensor, "scenes 3"]
     radius_m: float
     step_m: float
+    is_round: bool = False
 
     @property
-    def offset_m(self) -> Float[Tensor, " steps"]:
-        """Steps along one axis."""
-        reach = int(self.radius_m / self.step_m + 1e-6)
-        return torch.arange(-reach, reach + 1, device=self.centre_m.device) * self.step_m
+    def steps(self) -> Int[Tensor, "3 shifts"]:
+        """Which of the steps every shift takes along each axis, x slowest."""
+        offset = _offset_m(self.radius_m, self.step_m)
+        steps = torch.cartesian_prod(*[torch.arange(len(offset))] * 3)
+        if self.is_round:
+            steps = steps[offset[steps].norm(dim=1) <= self.radius_m * (1 + 1e-6)]
+        return steps.T.to(self.centre_m.device)
 
     @property
     def along_m(self) -> Float[Tensor, "scenes 3 steps"]:
         """Shifts along each axis."""
-        return self.centre_m[..., None] + self.offset_m
+        return self.centre_m[..., None] + _offset_m(self.radius_m, self.step_m).to(self.centre_m.device)
 
     @property
     def shift_m(self) -> Float[Tensor, "scenes shifts 3"]:
-        """Every shift, x slowest."""
-        offset = self.offset_m
-        return self.centre_m[:, None] + torch.cartesian_prod(offset, offset, offset)
+        """Every shift."""
+        return self.along_m.mT.gather(1, self.steps.T.expand(len(self.centre_m), -1, -1))
 
     def best(self, votes: Float[Tensor, "scenes shifts"]) -> Float[Tensor, "scenes 3"]:
-        """The shift with the most votes among those no longer than the radius."""
-        shift = self.shift_m
-        length = (shift - self.centre_m[:, None]).norm(dim=-1)
-        votes = votes.masked_fill(length > self.radius_m * (1 + 1e-6), -1.0)
-        return shift.gather(1, votes.argmax(1)[:, None, None].expand(-1, -1, 3))[:, 0]
+        """The shift with the most votes."""
+        return self.shift_m.gather(1, votes.argmax(1)[:, None, None].expand(-1, -1, 3))[:, 0]
 
     def mean(self, votes: Float[Tensor, "scenes shifts"]) -> Float[Tensor, "scenes 3"]:
         """Mean of the shifts, those with the most votes weighing most."""
@@ -164,39 +188,40 @@ class _Search:
         return (weight[..., None] * self.shift_m).sum(1)
 
 
-_Witnesses = list[tuple[Int[Tensor, "scenes witnesses"], Bool[Tensor, "scenes witnesses"]]]
+def _offset_m(radius_m: float, step_m: float) -> Float[Tensor, " steps"]:
+    """Whole steps along one axis, up to a radius on both sides."""
+    reach = int(radius_m / step_m + 1e-6)
+    return torch.arange(-reach, reach + 1) * step_m
+
+
+_Witnesses = tuple[Int[Tensor, "scenes 2 witnesses"], Bool[Tensor, "scenes 2 witnesses"]]
 
 
 def _votes(
     search: _Search,
-    point: Float[Tensor, "scenes 2 points 3"],
-    rgb: Float[Tensor, "scenes 2 points 3"],
+    place: Float[Tensor, "scenes 2 3 moved"],
+    color: Float[Tensor, "scenes 2 3 moved"],
     witness: _Witnesses,
     grids: list[_ColoredGrid],
 ) -> Float[Tensor, "scenes shifts"]:
     """Mean likeness of the witnesses of both frames where each shift would lay them in the other frame."""
-    votes, count = point.new_zeros(()), point.new_zeros(())
+    index, is_real = witness
+    place, color = _at(place, index), _at(color, index)
+    along_m, steps = search.along_m, search.steps
+    votes = place.new_zeros(())
     for frame, sign in _SIGNS:
-        index, is_real = witness[frame]
-        rows = index[..., None].expand(-1, -1, 3)
-        place, color = point[:, frame].gather(1, rows), rgb[:, frame].gather(1, rows)
         grid = grids[1 - frame]
-        fit = grid.likeness(grid.cells_of_shifted(place, sign * search.along_m), color).flatten(2)
-        votes = votes + torch.einsum("spk,sp->sk", fit, is_real.to(fit.dtype))
-        count = count + is_real.sum(-1, keepdim=True)
-    return votes / count.clamp(min=1)
-
-
-def _witnesses(is_candidate: Bool[Tensor, "scenes 2 points"], count: int) -> _Witnesses:
-    return [_evenly(is_candidate[:, frame], count) for frame in (0, 1)]
+        fit = grid.likeness(grid.cells_of_shifted(place[:, frame], sign * along_m, steps), color[:, frame])
+        votes = votes + torch.einsum("spk,sp->sk", fit, is_real[:, frame].to(fit.dtype))
+    return votes / is_real.sum((1, 2))[:, None].clamp(min=1)
 
 
 def _colored_grids(
-    point: Float[Tensor, "scenes 2 points 3"],
-    rgb: Float[Tensor, "scenes 2 points 3"],
+    point: Float[Tensor, "scenes 2 3 points"],
+    rgb: Float[Tensor, "scenes 2 3 points"],
     is_point: Bool[Tensor, "scenes 2 points"],
-    *,
     middle_m: Float[Tensor, "scenes 3"],
+    *,
     cell_m: float,
 ) -> list[_ColoredGrid]:
     corner = middle_m - GRID_CELLS / 2 * cell_m
@@ -204,35 +229,34 @@ def _colored_grids(
 
 
 def _colored_grid(
-    point: Float[Tensor, "scenes points 3"],
-    rgb: Float[Tensor, "scenes points 3"],
+    point: Float[Tensor, "scenes 3 points"],
+    rgb: Float[Tensor, "scenes 3 points"],
     is_point: Bool[Tensor, "scenes points"],
     corner_m: Float[Tensor, "scenes 3"],
     cell_m: float,
 ) -> _ColoredGrid:
     # Planes of count, red, green and blue.
-    mass = torch.cat([torch.ones_like(rgb[..., :1]), rgb], dim=-1) * is_point[..., None]
+    mass = torch.stack([torch.ones_like(rgb[:, 0]), *rgb.unbind(1)]) * is_point
     index = _cells_of(point, corner_m, cell_m)
-    plane = rearrange(mass, "s n c -> c s n")
-    grid = rgb.new_zeros(4, len(point), GRID_CELLS**3).scatter_add_(2, index.expand(4, -1, -1), plane)
+    grid = rgb.new_zeros(4, len(point), GRID_CELLS**3).scatter_add_(2, index.expand(4, -1, -1), mass)
     grid = grid.view(4, -1, GRID_CELLS, GRID_CELLS, GRID_CELLS)
     _empty_border(grid)  # where all that lies outside was counted
-    for axis in (2, 3, 4):
-        grid = _blurred(grid, axis)
-    presence, color = grid[0].clamp(max=1.0), grid[1:] / grid[:1].clamp(min=1e-6)
+    _blur_planes(grid)
+    color = grid[1:].div_(grid[:1].clamp(min=1e-6))
+    presence = grid[0].clamp_(max=1.0)
     _empty_border(presence)
     return _ColoredGrid(corner_m, presence.flatten(1), color.flatten(2), cell_m)
 
 
 def _cells_of(
-    point_m: Float[Tensor, "scenes points 3"], corner_m: Float[Tensor, "scenes 3"], cell_m: float
+    point_m: Float[Tensor, "scenes 3 points"], corner_m: Float[Tensor, "scenes 3"], cell_m: float
 ) -> Int[Tensor, "scenes points"]:
-    return cell_number(_cells_from(point_m - corner_m[:, None], cell_m), GRID_CELLS)
+    return cell_number(_cells_from(point_m - corner_m[..., None], cell_m).movedim(1, -1), GRID_CELLS)
 
 
 def _cells_from(from_corner_m: Tensor, cell_m: float) -> Tensor:
     """Cell along each axis; the nearest of the border for what lies outside."""
-    return (from_corner_m / cell_m).floor().clamp(0, GRID_CELLS - 1).long()
+    return (from_corner_m / cell_m).floor_().clamp_(0, GRID_CELLS - 1).long()
 
 
 def _empty_border(grid: Float[Tensor, "*batch x y z"]) -> None:
@@ -241,31 +265,49 @@ def _empty_border(grid: Float[Tensor, "*batch x y z"]) -> None:
         grid.narrow(axis, GRID_CELLS - 1, 1).zero_()
 
 
-def _blurred(grid: Float[Tensor, "planes scenes x y z"], axis: int) -> Tensor:
-    """Each cell and half of its two neighbours along an axis."""
-    blurred = grid.clone()
-    size = grid.shape[axis]
-    blurred.narrow(axis, 1, size - 1).add_(grid.narrow(axis, 0, size - 1), alpha=0.5)
-    blurred.narrow(axis, 0, size - 1).add_(grid.narrow(axis, 1, size - 1), alpha=0.5)
-    return blurred
+def _blur_planes(grid: Float[Tensor, "planes scenes x y z"]) -> None:
+    """Each cell and half of its two neighbours along each axis, then along the next."""
+    spare = torch.empty_like(grid[0])  # for one plane at a time: new memory costs more than the sums
+    for plane in grid:
+        _blur(plane, -3, out=spare)
+        _blur(spare, -2, out=plane)
+        _blur(plane, -1, out=spare)
+        plane.copy_(spare)
+
+
+def _blur(grid: Float[Tensor, "scenes x y z"], axis: int, *, out: Float[Tensor, "scenes x y z"]) -> None:
+    rest = GRID_CELLS - 1
+    first, last = grid.narrow(axis, 0, rest), grid.narrow(axis, 1, rest)
+    out.narrow(axis, 0, 1).copy_(grid.narrow(axis, 0, 1))
+    torch.add(last, first, alpha=0.5, out=out.narrow(axis, 1, rest))
+    out.narrow(axis, 0, rest).add_(last, alpha=0.5)
 
 
 def _median_point(
-    point: Float[Tensor, "scenes 2 points 3"], is_counted: Bool[Tensor, "scenes 2 points"]
+    place: Float[Tensor, "scenes 2 3 moved"], is_counted: Bool[Tensor, "scenes 2 moved"]
 ) -> Float[Tensor, "scenes 3"]:
     """Median along each axis; zero where nothing is counted."""
-    flat = rearrange(point, "s f n c -> s (f n) c")
-    counted = rearrange(is_counted, "s f n -> s (f n) 1")
-    return flat.masked_fill(~counted, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
+    counted = place.masked_fill(~is_counted[:, :, None], torch.nan)
+    return rearrange(counted, "s f c m -> s c (f m)").nanmedian(dim=2).values.nan_to_num(0.0)
 
 
-def _evenly(
-    is_candidate: Bool[Tensor, "scenes points"], count: int
-) -> tuple[Int[Tensor, "scenes count"], Bool[Tensor, "scenes count"]]:
-    """``count`` candidates spread evenly over the rows of each scene; all of them where there are fewer."""
-    rank = is_candidate.long().cumsum(1)
-    total = rank[:, -1:]
-    step = torch.arange(count, device=rank.device).expand(len(rank), -1)
-    wanted = torch.where(total > count, step * total // count, step)
+def _evenly(is_candidate: Bool[Tensor, "scenes 2 points"], at_most: int | None = None) -> _Witnesses:
+    """Candidates spread evenly over the rows of each frame; all of them where there are no more."""
+    rank = is_candidate.long().cumsum(2)
+    total = rank[..., -1:]
+    count = int(total.max()) if total.numel() else 0
+    count = count if at_most is None else min(count, at_most)
+    step = torch.arange(count, device=rank.device).expand(*rank.shape[:2], -1)
+    wanted = torch.where(total > count, step * total // max(count, 1), step)
     index = torch.searchsorted(rank, wanted + 1)
-    return index.clamp(max=is_candidate.shape[1] - 1), wanted < total
+    return index.clamp(max=is_candidate.shape[2] - 1), wanted < total
+
+
+def _at(
+    values: Float[Tensor, "scenes 2 3 points"], index: Int[Tensor, "scenes 2 chosen"]
+) -> Float[Tensor, "scenes 2 3 chosen"]:
+    return values.gather(3, _for_each_axis(index))
+
+
+def _for_each_axis(index: Int[Tensor, "scenes 2 chosen"]) -> Int[Tensor, "scenes 2 3 chosen"]:
+    return index[:, :, None].expand(-1, -1, 3, -1)

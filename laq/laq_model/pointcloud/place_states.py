@@ -59,9 +59,7 @@ def with_free_places(
     is_moved = (cells.feat[..., SEEN_THROUGH] > 0).any(1) & cells.is_valid
     near = torch.zeros(scenes, per_axis**3, device=key.device)
     near.scatter_reduce_(1, key, is_moved.to(near.dtype), "amax")
-    near = F.max_pool3d(
-        near.view(scenes, 1, per_axis, per_axis, per_axis), 2 * REACH_CELLS + 1, stride=1, padding=REACH_CELLS
-    ).flatten(1)
+    near = _largest_in_reach(near.view(scenes, per_axis, per_axis, per_axis)).flatten(1)
     near.scatter_reduce_(1, key, (~cells.is_valid).to(near.dtype), "amin")  # cells with points are not free
     scene, candidate = near.nonzero().unbind(1)
     slot = rank_in_group(scene, num_groups=scenes)
@@ -86,3 +84,12 @@ def with_free_places(
         ),
         torch.cat([state, free_state], dim=2),
     )
+
+
+def _largest_in_reach(grid: Float[Tensor, "scenes x y z"]) -> Float[Tensor, "scenes x y z"]:
+    """Largest value of the cube of ``REACH_CELLS`` about each cell: axis by axis, for it costs a fortieth."""
+    for axis in (1, 2, 3):
+        lines = grid.movedim(axis, -1)
+        largest = F.max_pool1d(lines.flatten(1, 2), 2 * REACH_CELLS + 1, stride=1, padding=REACH_CELLS)
+        grid = largest.view(lines.shape).movedim(-1, axis)
+    return grid

@@ -76,7 +76,7 @@ def fit_scene_box(
     _refuse(is_broken, "has points that are not finite; check its depth and cameras")
     rotation = _level_from_up(world_up)
     level = _rotate_rows(rotation, points)
-    centre = _median(level, kept, count)
+    centre = _median(level, kept)
     origin_world = _rotate_rows(rotation.mT, centre).squeeze(-1)
     if is_metric:
         scale = torch.ones_like(origin_world[:, 0])
@@ -127,21 +127,21 @@ def _rotate_rows(
 def _order_statistic(
     values: Float[Tensor, "scenes rows points"],
     kept: Bool[Tensor, "scenes 1 points"],
-    *rank: Int[Tensor, "scenes 1"],
-) -> Float[Tensor, "scenes rows ranks"]:
-    """The kept value with ``rank`` smaller ones, for each rank given."""
+    rank: Int[Tensor, "scenes 1"],
+) -> Float[Tensor, "scenes rows 1"]:
+    """The kept value with ``rank`` smaller ones."""
     ascending = torch.where(kept, values, math.inf).sort(dim=-1).values
-    return ascending.gather(-1, torch.cat(rank, dim=-1)[:, None].expand(-1, values.shape[1], -1))
+    return ascending.gather(-1, rank[:, None].expand(-1, values.shape[1], -1))
 
 
 def _median(
-    values: Float[Tensor, "scenes rows points"],
-    kept: Bool[Tensor, "scenes 1 points"],
-    count: Int[Tensor, "scenes 1"],
+    values: Float[Tensor, "scenes rows points"], kept: Bool[Tensor, "scenes 1 points"]
 ) -> Float[Tensor, "scenes rows 1"]:
     """Halfway between the two middle values of an even count, so that mirroring the scene mirrors it."""
-    lower, upper = _order_statistic(values, kept, (count - 1) // 2, count // 2).unbind(-1)
-    return ((lower + upper) / 2)[..., None]
+    counted = torch.where(kept, values, torch.nan)
+    lower = counted.nanmedian(dim=-1, keepdim=True).values  # of two middle ones, the lower
+    upper = -counted.neg_().nanmedian(dim=-1, keepdim=True).values
+    return (lower + upper) / 2
 
 
 def _refuse(is_wrong: Bool[Tensor, " scenes"], reason: str) -> None:

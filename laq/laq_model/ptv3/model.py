@@ -126,7 +126,7 @@ class PointTransformerV3(nn.Module):
             if plan.members is not None:
                 hidden = stage.get_submodule("down")(hidden, plan.members)
             hidden = stage(hidden, plan.tables)
-            stages.append(_encoded(hidden, plan))
+            stages.append(_encoded(hidden, plan, curves=self.config.order))
         return EncodedClouds(tuple(stages))
 
     def official_shapes(self) -> dict[str, torch.Size]:
@@ -153,13 +153,15 @@ def _drop_path_rates(config: PTv3Config) -> list[tuple[float, ...]]:
     ]
 
 
-def _encoded(feat: Float[Tensor, "points channels"], plan: StagePlan) -> EncodedStage:
+def _encoded(
+    feat: Float[Tensor, "points channels"], plan: StagePlan, *, curves: tuple[str, ...]
+) -> EncodedStage:
     return EncodedStage(
         feat=feat,
         coord=plan.cells.coord,
         grid_coord=plan.cells.grid_coord,
         offset=plan.cells.offset,
         pooling_inverse=None if plan.members is None else plan.members.inverse,
-        code=plan.tables.serialization.code,
-        order=plan.tables.serialization.order,
+        max_grid_coord=plan.cells.max_grid_coord,
+        curves=curves,
     )

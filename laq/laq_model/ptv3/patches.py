@@ -127,7 +127,13 @@ def apply_order(
     """The same patches by row; ``order`` lists the rows along a curve, ``rank`` says where each stands."""
     groups = []
     for group in patches.groups:
-        query = order[group.query]
-        key = query if group.key is group.query else order[group.key]
+        query = _rows_at(order, group.query)
+        key = query if group.key is group.query else _rows_at(order, group.key)
         groups.append(PatchGroup(query, key, group.is_key))
-    return PatchTable(groups=tuple(groups), slot=patches.slot[rank])
+    return PatchTable(groups=tuple(groups), slot=patches.slot.index_select(0, rank))
+
+
+def _rows_at(
+    order: Int[Tensor, " points"], place: Int[Tensor, "patches length"]
+) -> Int[Tensor, "patches length"]:
+    return order.index_select(0, place.flatten()).view_as(place)

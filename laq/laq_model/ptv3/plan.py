@@ -46,16 +46,19 @@ def plan_stages(
         GeometryError: a cell is negative, repeated, beyond the bound or too large, or offsets do not fit.
     """
     cells = _first_cells(coord, grid_coord, offset, max_grid_coord)
-    tables = build_tables(cells, curves=config.order, patch_size=config.enc_patch_size[0])
+    # Each block of a stage follows a curve of its own; what no block follows is not drawn.
+    curves = [config.order[: max(1, num_blocks)] for num_blocks in config.enc_depths]
+    tables = build_tables(cells, curves=curves[0], patch_size=config.enc_patch_size[0])
     _check_distinct(tables)
     plans = [StagePlan(cells, tables, None)]
-    for stride, patch_size in zip(config.stride, config.enc_patch_size[1:], strict=True):
+    deeper = zip(config.stride, curves[1:], config.enc_patch_size[1:], strict=True)
+    for stride, stage_curves, patch_size in deeper:
         members = find_members(
             cells.grid_coord, cells.cloud_index, stride=stride, max_grid_coord=cells.max_grid_coord
         )
         cells = pool_stage(cells, members, stride=stride)
         plans.append(
-            StagePlan(cells, build_tables(cells, curves=config.order, patch_size=patch_size), members)
+            StagePlan(cells, build_tables(cells, curves=stage_curves, patch_size=patch_size), members)
         )
     return plans
 

@@ -51,7 +51,8 @@ def point_features(
     rows = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
     first = first_equal_cloud(grid_coord, feat, rows)
     distinct = sorted(set(first))
-    encoded: dict[int, Tensor] = {}
+    features: list[Tensor] = []
+    parts: list[Tensor] = []
     for start in range(0, len(distinct), clouds_per_call):
         group = distinct[start : start + clouds_per_call]
         counts = [rows[cloud].stop - rows[cloud].start for cloud in group]
@@ -63,7 +64,11 @@ def point_features(
             offset=torch.tensor(counts).cumsum(0),
             max_grid_coord=max_grid_coord,
         )
-        encoded |= zip(group, out.to_points(levels).split(counts), strict=True)
+        features.append(out.to_points(levels))
+        parts.extend(features[-1].split(counts))
+    if len(features) == 1 and len(distinct) == len(rows):
+        return features[0]  # all clouds in their order: joining would copy the largest tensor of all
+    encoded = dict(zip(distinct, parts, strict=True))
     return torch.cat([encoded[cloud] for cloud in first])
 
 

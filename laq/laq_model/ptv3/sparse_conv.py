@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 NUM_HALF = 13  # offsets before the centre (0, 0, 0) in the order of the kernel; the rest are their mirrors
+NUM_HALF_LINES = 5  # lines of three offsets along z that these lie on; the last one is the centre's own
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class NeighbourPairs:
 def find_neighbours(
     grid_coord: Int[Tensor, "points 3"], cloud_index: Int[Tensor, " points"], *, max_grid_coord: int
 ) -> NeighbourPairs:
-    """Find neighbours inside each cloud by binary search among the cells' keys."""
+    """Find neighbours inside each cloud by binary search among the cells' keys.
+
+    The three neighbours in a line along z would follow one another among the keys: the line is searched for
+    once, and each that is there moves the place of the next by one.
+    """
     # One value of each axis is never occupied, so a step over the edge lands on an empty cell.
     side = max_grid_coord + 2
     x, y, z = grid_coord.long().unbind(1)
@@ -42,13 +47,22 @@ def find_neighbours(
         return NeighbourPairs((key,) * NUM_HALF, (key,) * NUM_HALF)
     sorted_key, row_of_sorted = key.sort()
     steps = torch.arange(-1, 2, device=key.device)
-    key_step = ((steps[:, None, None] * side + steps[:, None]) * side + steps).flatten()[:NUM_HALF]
-    wanted = sorted_key + key_step[:, None]
-    place = torch.searchsorted(sorted_key, wanted).clamp_(max=len(key) - 1)
-    is_found = sorted_key[place] == wanted
+    line_step = ((steps[:, None] * side + steps) * side).flatten()[:NUM_HALF_LINES]
+    wanted = sorted_key + line_step[:, None] - 1
+    place = torch.searchsorted(sorted_key, wanted)
+    places, are_found = [], []
+    for _ in range(3):
+        key_there = sorted_key.index_select(0, place.clamp(max=len(key) - 1).flatten()).view_as(place)
+        is_found = key_there == wanted
+        places.append(place)
+        are_found.append(is_found)
+        place, wanted = place + is_found, wanted + 1
+    is_found = torch.stack(are_found, dim=1).flatten(0, 1)[:NUM_HALF]
     lengths = is_found.sum(dim=1).tolist()
-    offset_index, found = is_found.nonzero(as_tuple=True)
-    row, neighbour = row_of_sorted[found], row_of_sorted[place[offset_index, found]]
+    found = is_found.flatten().nonzero().squeeze(1)
+    found_place = torch.stack(places, dim=1).flatten().index_select(0, found)
+    row = row_of_sorted.index_select(0, found % len(key))
+    neighbour = row_of_sorted.index_select(0, found_place)
     return NeighbourPairs(row.split(lengths), neighbour.split(lengths))
 
 

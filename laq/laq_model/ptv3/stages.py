@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +41,8 @@ class StageTables:
     """What the blocks of a stage look up; built once.
 
     Attributes:
-        patches: by row, one table for each curve.
+        serialization: along the curves that the blocks follow.
+        patches: by row, one table for each of these curves.
     """
 
     serialization: Serialization
@@ -58,8 +60,8 @@ class EncodedStage:
         grid_coord: the cell.
         offset: end row of each cloud.
         pooling_inverse: row of this stage for each row of the stage before; None for the first stage.
-        code: place along each curve, with the cloud in the high bits.
-        order: rows along each curve.
+        max_grid_coord: as in ``StageCells``.
+        curves: of the network; a stage with few blocks follows the first of them only.
     """
 
     feat: Float[Tensor, "points channels"]
@@ -67,8 +69,29 @@ class EncodedStage:
     grid_coord: Int[Tensor, "points 3"]
     offset: Int[Tensor, " clouds"]
     pooling_inverse: Int[Tensor, " finer_points"] | None
-    code: Int[Tensor, "orders points"]
-    order: Int[Tensor, "orders points"]
+    max_grid_coord: int
+    curves: tuple[str, ...]
+
+    @cached_property
+    def serialization(self) -> Serialization:
+        """The rows along every curve, drawn when somebody asks."""
+        rows = torch.arange(len(self.grid_coord), device=self.offset.device)
+        return serialize(
+            self.grid_coord,
+            torch.searchsorted(self.offset, rows, right=True),
+            depth=serialization_depth(self.max_grid_coord),
+            curves=self.curves,
+        )
+
+    @property
+    def code(self) -> Int[Tensor, "orders points"]:
+        """Place along each curve, with the cloud in the high bits."""
+        return self.serialization.code
+
+    @property
+    def order(self) -> Int[Tensor, "orders points"]:
+        """Rows along each curve."""
+        return self.serialization.order
 
 
 @dataclass(frozen=True)
