@@ -125,7 +125,8 @@ def _check_pip(arguments: list[str]) -> None:
 def _check_launcher(parser: argparse.ArgumentParser, program: str, arguments: list[str]) -> None:
     with _no_exit(f"{program} {' '.join(arguments)}"):
         options = parser.parse_args(arguments)
-    _check_python([options.training_script, *options.training_script_args])
+    module = ["-m"] if options.module else []
+    _check_python([*module, options.training_script, *options.training_script_args])
 
 
 def _check_accelerate(arguments: list[str]) -> None:
