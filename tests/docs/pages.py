@@ -100,7 +100,9 @@ PAGES_RUN = {
         },
     ),
     "docs/embedded-networks.md": Page(
-        not_run={"python -m laq_model": "renders scenes or trains networks for hours"}
+        not_run=dict.fromkeys(
+            ("python -m laq_model", "torchrun"), "renders scenes or trains networks for hours"
+        )
     ),
     "docs/evaluation.md": Page(
         inputs=_evaluation,
