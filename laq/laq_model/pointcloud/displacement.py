@@ -10,6 +10,7 @@ among the rest. The world is shared by both frames, so a camera's motion is no s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from einops import rearrange
@@ -159,7 +160,7 @@ class _Search:
     step_m: float
     is_round: bool = False
 
-    @property
+    @cached_property
     def steps(self) -> Int[Tensor, "3 shifts"]:
         """Which of the steps every shift takes along each axis, x slowest."""
         offset = _offset_m(self.radius_m, self.step_m)
@@ -168,7 +169,7 @@ class _Search:
             steps = steps[offset[steps].norm(dim=1) <= self.radius_m * (1 + 1e-6)]
         return steps.T.to(self.centre_m.device)
 
-    @property
+    @cached_property
     def along_m(self) -> Float[Tensor, "scenes 3 steps"]:
         """Shifts along each axis."""
         return self.centre_m[..., None] + _offset_m(self.radius_m, self.step_m).to(self.centre_m.device)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..encoder_config import EncoderConfig
 from ..geometry_source import GeometrySource
+from ..pointcloud.batching import batch_index
 from ..scene_observation import observe_scenes
 from ..vggt import VGGT
 from ..vggt.aggregator import normalise
@@ -167,8 +168,7 @@ def change_points(batch: PointBatch, *, max_grid_coord: int, generator: torch.Ge
     Quarter turns and mirroring map the grid onto itself, so that points keep distinct cells.
     """
     clouds = len(batch.offset)
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), batch.offset[:-1]])
-    cloud = torch.arange(clouds).repeat_interleave(batch.offset - starts)
+    cloud = batch_index(batch.offset, len(batch.coord))
 
     def coin(probability: float) -> Bool[Tensor, "points 1"]:
         return (torch.rand(clouds, 1, generator=generator) < probability)[cloud]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..geometry_source import GeometrySource, SensorSource, VGGTSource
+from ..pointcloud.batching import batch_index
 from ..presets import with_preset
 from ..ptv3 import PointTransformerV3, build_ptv3
 from ..vggt import VGGT, build_vggt, load_official_weights
@@ -145,7 +146,8 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     started = time.perf_counter()
     for step in range(first_step, config.num_steps):
         batch = bank.draw(num_clouds=config.clouds_per_step, seed=config.seed, step=step)
-        teacher.load_state_dict(average.tensors)
+        if config.teacher_weight:
+            teacher.load_state_dict(average.tensors)
         terms = training_step(
             model, teacher, batch, optimizers=optimizers, config=config, step=step, bank=bank
         )
@@ -266,8 +268,7 @@ def objective(
     generator: torch.Generator,
 ) -> dict[str, Float[Tensor, ""]]:
     """Every term on clouds with hidden blocks, and their weighted sum; ``teacher`` is in eval."""
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), batch.offset[:-1]])
-    cloud_index = torch.arange(len(starts)).repeat_interleave(batch.offset - starts)
+    cloud_index = batch_index(batch.offset, len(batch.coord))
     mask = block_mask(batch.grid_coord, cloud_index, config=config.mask, generator=generator)
     feat = all_levels(model.network, batch, max_grid_coord=bank.max_grid_coord, mask=mask)
     num_patches = batch.image_tokens.shape[0] * batch.image_tokens.shape[1]

@@ -157,11 +157,8 @@ def _encoded(
     feat: Float[Tensor, "points channels"], plan: StagePlan, *, curves: tuple[str, ...]
 ) -> EncodedStage:
     return EncodedStage(
+        **vars(plan.cells),
         feat=feat,
-        coord=plan.cells.coord,
-        grid_coord=plan.cells.grid_coord,
-        offset=plan.cells.offset,
         pooling_inverse=None if plan.members is None else plan.members.inverse,
-        max_grid_coord=plan.cells.max_grid_coord,
         curves=curves,
     )

@@ -35,6 +35,15 @@ class StageCells:
     offset: Int[Tensor, " clouds"]
     max_grid_coord: int
 
+    def along(self, curves: Sequence[str]) -> Serialization:
+        """The rows along each curve."""
+        return serialize(
+            self.grid_coord,
+            self.cloud_index,
+            depth=serialization_depth(self.max_grid_coord),
+            curves=curves,
+        )
+
 
 @dataclass(frozen=True)
 class StageTables:
@@ -51,37 +60,23 @@ class StageTables:
 
 
 @dataclass(frozen=True)
-class EncodedStage:
-    """One stage of the encoder.
+class EncodedStage(StageCells):
+    """One stage of the encoder: its cells, and what the network says of them.
 
     Attributes:
         feat: after the stage's last block.
-        coord: mean position of the cell's members.
-        grid_coord: the cell.
-        offset: end row of each cloud.
         pooling_inverse: row of this stage for each row of the stage before; None for the first stage.
-        max_grid_coord: as in ``StageCells``.
         curves: of the network; a stage with few blocks follows the first of them only.
     """
 
     feat: Float[Tensor, "points channels"]
-    coord: Float[Tensor, "points 3"]
-    grid_coord: Int[Tensor, "points 3"]
-    offset: Int[Tensor, " clouds"]
     pooling_inverse: Int[Tensor, " finer_points"] | None
-    max_grid_coord: int
     curves: tuple[str, ...]
 
     @cached_property
     def serialization(self) -> Serialization:
         """The rows along every curve, drawn when somebody asks."""
-        rows = torch.arange(len(self.grid_coord), device=self.offset.device)
-        return serialize(
-            self.grid_coord,
-            torch.searchsorted(self.offset, rows, right=True),
-            depth=serialization_depth(self.max_grid_coord),
-            curves=self.curves,
-        )
+        return self.along(self.curves)
 
     @property
     def code(self) -> Int[Tensor, "orders points"]:
@@ -137,12 +132,7 @@ def pool_stage(stage: StageCells, members: CellMembers, *, stride: int) -> Stage
 
 def build_tables(stage: StageCells, *, curves: Sequence[str], patch_size: int) -> StageTables:
     """Orders, neighbours and patches of a stage."""
-    serialization = serialize(
-        stage.grid_coord,
-        stage.cloud_index,
-        depth=serialization_depth(stage.max_grid_coord),
-        curves=curves,
-    )
+    serialization = stage.along(curves)
     ends = stage.offset.tolist()
     counts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     patches = build_patches(counts, patch_size, cloud_index=stage.cloud_index)
