@@ -4,7 +4,7 @@ from test_tiny_vggt import MICRO_NETWORK
 from torch.testing import assert_close
 
 from laq_model.pretraining.finer_patches import resize_kernel, with_patch_size
-from laq_model.pretraining.tiny_vggt import new_network
+from laq_model.pretraining.vggt_in_training import new_network
 from laq_model.vggt import build_vggt, load_official_weights
 
 

@@ -16,8 +16,8 @@ from laq_model.pretraining.point_clouds import CloudBank, build_clouds
 from laq_model.pretraining.point_probe import probe_set
 from laq_model.pretraining.run_state import save_network
 from laq_model.pretraining.tiny_concerto import TinyConcertoConfig, new_model, objective, train
-from laq_model.pretraining.tiny_vggt import new_network
 from laq_model.pretraining.training_scenes import HELD_OUT, TrainingScenes
+from laq_model.pretraining.vggt_in_training import new_network
 from laq_model.ptv3 import build_ptv3, load_official_weights
 from laq_model.weights import read_weights
 

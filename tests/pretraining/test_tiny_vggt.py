@@ -7,22 +7,19 @@ from test_training_scenes import write_shard
 from torch.testing import assert_close
 
 from laq_model.errors import ConfigError, RunError
-from laq_model.pretraining import tiny_vggt
+from laq_model.pretraining import tiny_vggt, vggt_evaluation
 from laq_model.pretraining.processes import Processes
 from laq_model.pretraining.run_state import AverageWeights, save_network
 from laq_model.pretraining.tiny_vggt import (
-    TYPICAL_POSE,
     TinyVGGTConfig,
-    VGGTInTraining,
     build_optimizers,
-    evaluate,
-    mean_depth_map,
-    new_network,
     start_network,
     train,
     training_step,
 )
 from laq_model.pretraining.training_scenes import TrainingScenes
+from laq_model.pretraining.vggt_evaluation import evaluate, mean_depth_map
+from laq_model.pretraining.vggt_in_training import TYPICAL_POSE, VGGTInTraining, new_network
 from laq_model.vggt import build_vggt, load_official_weights
 from laq_model.weights import read_weights
 
@@ -181,7 +178,7 @@ def test_evaluation_scores_a_perfect_answer_perfectly(folder, monkeypatch):
         assert_close(frames, batch.frames)
         return batch.recorded
 
-    monkeypatch.setattr(tiny_vggt, "predict_geometry", truth)
+    monkeypatch.setattr(vggt_evaluation, "predict_geometry", truth)
     figures = evaluate(build_vggt(MICRO_NETWORK), scenes, num_clips=2)
     assert figures["abs_rel"] == pytest.approx(0, abs=1e-6)
     assert figures["delta_1.25"] == 1

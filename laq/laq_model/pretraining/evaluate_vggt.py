@@ -16,8 +16,8 @@ from torch import Tensor
 from ..errors import LAQError
 from ..vggt import build_vggt, load_official_weights
 from ..weights import read_weights
-from .tiny_vggt import evaluate, held_out_views, mean_depth_map
 from .training_scenes import HELD_OUT, TrainingScenes
+from .vggt_evaluation import evaluate, held_out_views, mean_depth_map
 from .vggt_metrics import align_scale, depth_metrics, mean_of
 
 

@@ -9,28 +9,19 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import tyro
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError, LAQError
-from ..geometry.alignment import align_views_to_first
-from ..geometry.cameras import decode_pose_encoding, relative_to_first
-from ..structures import DepthAndCameras
-from ..vggt import VGGT, VGGTOutput, build_vggt, load_official_weights
-from ..vggt.camera_head import REFINEMENT_STEPS
+from ..vggt import VGGT, build_vggt, load_official_weights
 from ..weights import read_weights
 from .finer_patches import with_patch_size
-from .matching import GuidedAttention
 from .muon import Muon
 from .processes import Processes, join_processes
 from .run_state import (
@@ -42,44 +33,13 @@ from .run_state import (
     save_run_state,
 )
 from .training_scenes import SceneBatch, TrainingScenes
+from .vggt_evaluation import evaluate
+from .vggt_in_training import TINY_NETWORK, VGGTInTraining, new_network
 from .vggt_losses import VGGTLossWeights, scene_target, vggt_loss
-from .vggt_metrics import (
-    align_scale,
-    camera_metrics,
-    depth_metrics,
-    plane_of_each_view,
-    world_error_cm,
-)
 
 log = logging.getLogger(__name__)
 
 NETWORK_FILE = "vggt_tiny.safetensors"
-# Width and depth by measured throughput; the names are those of the published configuration. Patches of 8
-# pixels instead of 14: a hand has eight, and what a patch says of its inside is blurred.
-TINY_NETWORK: dict[str, Any] = {
-    "img_size": 112,
-    "patch_size": 8,
-    "embed_dim": 192,
-    "vit_depth": 2,
-    "vit_num_heads": 3,
-    "vit_num_register_tokens": 4,
-    "depth": 4,
-    "num_heads": 3,
-    "mlp_ratio": 4,
-    "num_register_tokens": 4,
-    "rope_freq": 100,
-    "camera_trunk_depth": 1,
-    "camera_num_heads": 6,
-    "dpt_features": 48,
-    "dpt_out_channels": [32, 48, 64, 96],
-    "dpt_layers": [0, 1, 2, 3],
-}
-START_LAYER_SCALE = (
-    0.2  # VGGT starts at 0.01 from a trained ViT; few layers from nothing learn faster like this
-)
-# Translation, quaternion xyzw, field of view. A camera head that must first walk there from zero arrives with
-# its hidden units dead and answers the same for every picture.
-TYPICAL_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.87, 0.87)
 CAMERA_RATE_SHARE = 0.3  # of the learning rate: a step in each of its four refinements adds up
 VIEWS_OF_A_STEP = (2, 2, 1, 2, 2, 4, 2, 2, 3, 2)  # pairs matter most; cycled
 
@@ -130,52 +90,6 @@ class TinyVGGTConfig:
         for name in ("num_steps", "frames_per_step", "learning_rate", "save_every_steps", "held_out_clips"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-
-
-class VGGTInTraining(nn.Module):
-    """The network, and an extra linear output that does not ship: each patch's flow to the first view.
-
-    It reads the last aggregator layer but one, where the camera token of the last layer then finds the flow.
-    """
-
-    def __init__(self, network: VGGT):
-        super().__init__()
-        self.network = network
-        self.flow = nn.Linear(2 * network.config.embed_dim, 2)
-        nn.init.zeros_(self.flow.weight)
-        nn.init.zeros_(self.flow.bias)
-        self._attention = GuidedAttention(network)
-        self._layers: dict[int, Tensor] = {}
-        network.aggregator.register_forward_hook(lambda module, inputs, layers: self._layers.update(layers))
-
-    def forward(
-        self, frames: Float[Tensor, "scenes views 3 height width"]
-    ) -> tuple[
-        VGGTOutput,
-        Float[Tensor, "scenes views rows columns 2"],
-        Float[Tensor, "scenes views patches patches_of_first"],
-    ]:
-        """What VGGT says, the flow, and the logarithm of the guided attention."""
-        out = self.network(frames)
-        config = self.network.config
-        patches = self._layers[max(0, config.depth - 2)][:, :, 1 + config.num_register_tokens :]
-        self._layers.clear()
-        grid = (frames.shape[-2] // config.patch_size, frames.shape[-1] // config.patch_size)
-        flow = self.flow(patches).float().unflatten(2, grid)
-        return out, flow, self._attention.take(views=frames.shape[1], grid=grid)
-
-
-def new_network(config: dict[str, Any], seed: int) -> VGGT:
-    """A VGGT with random weights whose blocks count from the start, and whose cameras are typical ones."""
-    torch.manual_seed(seed)
-    network = build_vggt(config)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith(".gamma"):
-                parameter.fill_(START_LAYER_SCALE)
-        bias = network.camera_head.pose_branch.fc2.bias
-        bias.copy_(torch.tensor(TYPICAL_POSE) / REFINEMENT_STEPS)  # every step adds it once
-    return network
 
 
 def start_network(config: TinyVGGTConfig) -> VGGT:
@@ -337,89 +251,6 @@ def average_network(average: AverageWeights) -> VGGT:
     network = build_vggt(TINY_NETWORK)
     network.load_state_dict(average.tensors)
     return network.eval()
-
-
-@torch.no_grad()
-def evaluate(
-    network: VGGT,
-    scenes: TrainingScenes,
-    *,
-    num_clips: int,
-    num_views: int = 2,
-    is_aligned: bool = False,
-    batch_clips: int = 16,
-) -> dict[str, float]:
-    """Figures on clips never trained on, beside the plane predictor's, for the first views of each.
-
-    Args:
-        is_aligned: after ``align_views_to_first``, as the preset uses the network.
-    """
-    predictions, truths = [], []
-    for clips, views in held_out_views(
-        scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
-    ):
-        batch = scenes.read(clips, views)
-        predicted = predict_geometry(network, batch.frames)
-        predictions.append(align_views_to_first(batch.frames, predicted) if is_aligned else predicted)
-        truths.append(batch.recorded)
-    predicted, recorded = join_scenes(predictions), join_scenes(truths)
-    metres = align_scale(predicted.depth, recorded.depth)
-    depth_m = predicted.depth * metres[:, None, None, None]
-    cam = predicted.cam_from_world
-    cam = torch.cat([cam[..., :3], cam[..., 3:] * metres[:, None, None, None]], dim=-1)
-    plane = depth_metrics(plane_of_each_view(recorded.depth), recorded)
-    return (
-        depth_metrics(depth_m, recorded)
-        | camera_metrics(cam, predicted.intrinsics, recorded)
-        | world_error_cm(depth_m, cam, predicted.intrinsics, recorded)
-        | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
-    )
-
-
-def join_scenes(parts: Sequence[DepthAndCameras]) -> DepthAndCameras:
-    """The scenes of several batches in one."""
-    return DepthAndCameras(
-        depth=torch.cat([part.depth for part in parts]),
-        confidence=torch.cat([part.confidence for part in parts]),
-        intrinsics=torch.cat([part.intrinsics for part in parts]),
-        cam_from_world=torch.cat([part.cam_from_world for part in parts]),
-        world_up=torch.cat([part.world_up for part in parts]),
-        is_metric=all(part.is_metric for part in parts),
-    )
-
-
-def held_out_views(
-    scenes: TrainingScenes, *, num_clips: int, num_views: int, batch_clips: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Clip numbers spread over the held-out set, and their first views, in batches."""
-    clips = np.unique(np.linspace(0, len(scenes) - 1, min(num_clips, len(scenes))).astype(int))
-    for start in range(0, len(clips), batch_clips):
-        part = clips[start : start + batch_clips]
-        yield part, np.tile(np.arange(num_views), (len(part), 1))
-
-
-@torch.no_grad()
-def predict_geometry(network: VGGT, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
-    """Depth and cameras in scene units, the first camera being the world."""
-    out = network(frames)
-    cam_from_world, intrinsics = decode_pose_encoding(
-        out.pose_enc.float(), height=frames.shape[-2], width=frames.shape[-1]
-    )
-    return DepthAndCameras(
-        depth=out.depth.float(),
-        confidence=out.depth_conf.float(),
-        intrinsics=intrinsics,
-        cam_from_world=relative_to_first(cam_from_world),
-        world_up=torch.tensor([0.0, -1.0, 0.0]).expand(len(frames), 3),
-        is_metric=False,
-    )
-
-
-def mean_depth_map(scenes: TrainingScenes, *, num_clips: int, seed: int) -> Float[Tensor, "height width"]:
-    """The average of training depth maps in scene units: a predictor that never looks."""
-    clips = np.random.default_rng(seed).permutation(len(scenes))[:num_clips]
-    target = scene_target(scenes.read(clips, np.tile(np.arange(2), (len(clips), 1))).recorded)
-    return target.depth.mean(dim=(0, 1))
 
 
 def _means(sums: dict[str, float], count: int) -> dict[str, float]:

@@ -1,0 +1,107 @@
+"""What a small VGGT knows of scenes it never saw: depth and cameras against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..geometry.alignment import align_views_to_first
+from ..geometry.cameras import decode_pose_encoding, relative_to_first
+from ..structures import DepthAndCameras
+from ..vggt import VGGT
+from .training_scenes import TrainingScenes
+from .vggt_losses import scene_target
+from .vggt_metrics import (
+    align_scale,
+    camera_metrics,
+    depth_metrics,
+    plane_of_each_view,
+    world_error_cm,
+)
+
+
+@torch.no_grad()
+def evaluate(
+    network: VGGT,
+    scenes: TrainingScenes,
+    *,
+    num_clips: int,
+    num_views: int = 2,
+    is_aligned: bool = False,
+    batch_clips: int = 16,
+) -> dict[str, float]:
+    """Figures on clips never trained on, beside the plane predictor's, for the first views of each.
+
+    Args:
+        is_aligned: after ``align_views_to_first``, as the preset uses the network.
+    """
+    predictions, truths = [], []
+    for clips, views in held_out_views(
+        scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
+    ):
+        batch = scenes.read(clips, views)
+        predicted = predict_geometry(network, batch.frames)
+        predictions.append(align_views_to_first(batch.frames, predicted) if is_aligned else predicted)
+        truths.append(batch.recorded)
+    predicted, recorded = join_scenes(predictions), join_scenes(truths)
+    metres = align_scale(predicted.depth, recorded.depth)
+    depth_m = predicted.depth * metres[:, None, None, None]
+    cam = predicted.cam_from_world
+    cam = torch.cat([cam[..., :3], cam[..., 3:] * metres[:, None, None, None]], dim=-1)
+    plane = depth_metrics(plane_of_each_view(recorded.depth), recorded)
+    return (
+        depth_metrics(depth_m, recorded)
+        | camera_metrics(cam, predicted.intrinsics, recorded)
+        | world_error_cm(depth_m, cam, predicted.intrinsics, recorded)
+        | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
+    )
+
+
+def join_scenes(parts: Sequence[DepthAndCameras]) -> DepthAndCameras:
+    """The scenes of several batches in one."""
+    return DepthAndCameras(
+        depth=torch.cat([part.depth for part in parts]),
+        confidence=torch.cat([part.confidence for part in parts]),
+        intrinsics=torch.cat([part.intrinsics for part in parts]),
+        cam_from_world=torch.cat([part.cam_from_world for part in parts]),
+        world_up=torch.cat([part.world_up for part in parts]),
+        is_metric=all(part.is_metric for part in parts),
+    )
+
+
+def held_out_views(
+    scenes: TrainingScenes, *, num_clips: int, num_views: int, batch_clips: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Clip numbers spread over the held-out set, and their first views, in batches."""
+    clips = np.unique(np.linspace(0, len(scenes) - 1, min(num_clips, len(scenes))).astype(int))
+    for start in range(0, len(clips), batch_clips):
+        part = clips[start : start + batch_clips]
+        yield part, np.tile(np.arange(num_views), (len(part), 1))
+
+
+@torch.no_grad()
+def predict_geometry(network: VGGT, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
+    """Depth and cameras in scene units, the first camera being the world."""
+    out = network(frames)
+    cam_from_world, intrinsics = decode_pose_encoding(
+        out.pose_enc.float(), height=frames.shape[-2], width=frames.shape[-1]
+    )
+    return DepthAndCameras(
+        depth=out.depth.float(),
+        confidence=out.depth_conf.float(),
+        intrinsics=intrinsics,
+        cam_from_world=relative_to_first(cam_from_world),
+        world_up=torch.tensor([0.0, -1.0, 0.0]).expand(len(frames), 3),
+        is_metric=False,
+    )
+
+
+def mean_depth_map(scenes: TrainingScenes, *, num_clips: int, seed: int) -> Float[Tensor, "height width"]:
+    """The average of training depth maps in scene units: a predictor that never looks."""
+    clips = np.random.default_rng(seed).permutation(len(scenes))[:num_clips]
+    target = scene_target(scenes.read(clips, np.tile(np.arange(2), (len(clips), 1))).recorded)
+    return target.depth.mean(dim=(0, 1))
