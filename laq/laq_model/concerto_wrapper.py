@@ -125,6 +125,7 @@ class ConcertoEncoder(nn.Module):
     ) -> Bool[Tensor, "scenes places"]:
         """Whether all views see past these places."""
         geometry = scene.geometry
+        margin = self.config.seen_through_m * self.config.slack(is_metric=geometry.is_metric)
         return torch.stack(
             [
                 sees_past(
@@ -132,7 +133,7 @@ class ConcertoEncoder(nn.Module):
                     depth=geometry.depth[:, view],
                     intrinsics=geometry.intrinsics[:, view],
                     cam_from_world=geometry.cam_from_world[:, view],
-                    margin=self.config.seen_through_m,
+                    margin=margin,
                     margin_share=self.config.seen_through_share,
                 )
                 for view in range(geometry.depth.shape[1])

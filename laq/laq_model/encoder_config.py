@@ -53,6 +53,9 @@ class EncoderConfig:
     max_shift_m: float = 0.2
     """How far a thing may have moved between two frames for its displacement to be searched, in (nominal)
     metres. 0: not searched."""
+    predicted_slack: float = 1.0
+    """Where depth is predicted, seen_through_m, max_shift_m and the cells of the search are larger by this
+    factor: such depth wavers, and the nominal metre of a small scene is shorter than a metre."""
     moving_bodies: int = 2
     """Things that move differently between two frames whose displacement is searched."""
     min_color_change: float = 0.1
@@ -87,6 +90,7 @@ class EncoderConfig:
             "patch_size_px",
             "max_tokens",
             "moving_bodies",
+            "predicted_slack",
         )
         for name in positive:
             if getattr(self, name) <= 0:
@@ -121,3 +125,7 @@ class EncoderConfig:
             raise ConfigError(
                 f"cell_size_m {self.cell_size_m} is smaller than voxel_size_m {self.voxel_size_m}"
             )
+
+    def slack(self, *, is_metric: bool) -> float:
+        """Factor of the lengths that ``predicted_slack`` names, for depth of this kind."""
+        return 1.0 if is_metric else self.predicted_slack

@@ -84,7 +84,7 @@ def observe_scenes(
         half_extent_m=config.half_extent_m,
         radius_percentile=config.radius_percentile,
     )
-    scale = box.metres_per_world_unit
+    scale, slack = box.metres_per_world_unit, config.slack(is_metric=geometry.is_metric)
     views = frames.shape[1]
     level = DepthAndCameras(
         depth=geometry.depth * scale[:, None, None, None],
@@ -111,7 +111,7 @@ def observe_scenes(
         depth=level.depth,
         intrinsics=level.intrinsics,
         cam_from_world=level.cam_from_world,
-        margin=config.seen_through_m,
+        margin=config.seen_through_m * slack,
         margin_share=config.seen_through_share,
     )
     displacement_m = torch.zeros_like(point_map_m)
@@ -124,8 +124,8 @@ def observe_scenes(
             color=color,
             is_kept=is_kept,
             is_moved=is_seen_through & (change >= config.min_color_change),
-            cell_m=config.voxel_size_m,
-            max_shift_m=config.max_shift_m,
+            cell_m=config.voxel_size_m * slack,
+            max_shift_m=config.max_shift_m * slack,
             num_bodies=config.moving_bodies,
         )
     cloud, grid_coord = build_point_cloud(
