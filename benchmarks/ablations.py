@@ -189,7 +189,7 @@ def table_line(title: str, seeds: list[dict[str, float]]) -> str:
 
 
 def _encoder(config: EncoderConfig, row: Row) -> EncoderConfig:
-    return replace(config, geometry="sensor", seen_through_m=0.05, **row.encoder)
+    return replace(config, geometry="sensor", **row.encoder)
 
 
 def main() -> None:

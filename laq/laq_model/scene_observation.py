@@ -21,8 +21,13 @@ from .geometry_source import GeometrySource, SourceSettings, build_source, check
 from .pointcloud.build import build_point_cloud
 from .pointcloud.displacement import displacement_of_moved
 from .pointcloud.filtering import keep_points
+from .pointcloud.optical_expansion import displacement_by_expansion
 from .pointcloud.scale import fit_scene_box, to_level
 from .structures import DepthAndCameras, PointCloud
+
+
+# How far about its points that moved a body's picture is taken from, where optical expansion is asked for.
+BODY_REACH_CELLS = 5
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,15 @@ def observe_scenes(
             max_shift_m=config.max_shift_m * slack,
             num_bodies=config.moving_bodies,
         )
+        if config.optical_expansion and not geometry.is_metric:
+            displacement_m = displacement_by_expansion(
+                displacement_m,
+                point_map_m=point_map_m,
+                color=color,
+                intrinsics=level.intrinsics,
+                cam_from_world=level.cam_from_world,
+                reach_m=BODY_REACH_CELLS * config.voxel_size_m * slack,
+            )
     cloud, grid_coord = build_point_cloud(
         point_map_m,
         color=color,
