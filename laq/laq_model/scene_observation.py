@@ -25,7 +25,6 @@ from .pointcloud.optical_expansion import displacement_by_expansion
 from .pointcloud.scale import fit_scene_box, to_level
 from .structures import DepthAndCameras, PointCloud
 
-
 # How far about its points that moved a body's picture is taken from, where optical expansion is asked for.
 BODY_REACH_CELLS = 5
 

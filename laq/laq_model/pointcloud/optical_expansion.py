@@ -1,10 +1,10 @@
 """How far a moved body went along the line of sight, by how much its picture grew or shrank.
 
-A small network's depth knows where a hand is to a tenth, and a hand goes less than that between two frames:
-the change of its depth is noise. But what comes nearer is seen larger, by the ratio of its depths, and outline
-and texture tell that to a percent or two. So the picture of each body that the search in space has found
-(`displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the body's new depth; where
-it went across the line of sight stays what the search says.
+A small network's depth knows where a hand is to a tenth, and a hand goes less than that between two
+frames: the change of its depth is noise. But what comes nearer is seen larger, by the ratio of its depths,
+and outline and texture tell that to a percent or two. So the picture of each body that the search in space
+has found (`displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the body's new
+depth; where it went across the line of sight stays what the search says.
 
 Source: Yang & Ramanan, "Upgrading Optical Flow to 3D Scene Flow through Optical Expansion", CVPR 2020: the
 ratio of depths is the inverse of a patch's growth. Departure: one scale a body, searched over colours, where
@@ -12,6 +12,8 @@ they have a network say it pixel by pixel.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -54,85 +56,113 @@ def displacement_by_expansion(
     """
     expanded = torch.zeros_like(displacement_m)
     for scene in range(len(displacement_m)):
+        views = _Views(point_map_m[scene], color[scene], intrinsics[scene], cam_from_world[scene])
         shift_of = displacement_m[scene]
         moved = shift_of[(shift_of != 0).any(-1)]
         for shift in torch.unique(moved, dim=0):
             is_body = (shift_of == shift).all(-1)
-            new_shift = _expanded_shift(
-                shift,
-                pixels=_pixels_of(is_body, shift, point_map_m[scene], reach_m=reach_m),
-                point=point_map_m[scene, 0],
-                color=color[scene],
-                intrinsics=intrinsics[scene, 1],
-                cam_from_world=cam_from_world[scene, 1],
-            )
+            new_shift = _expanded_shift(shift, is_body, views, reach_m=reach_m)
             expanded[scene] = torch.where(is_body[..., None], new_shift, expanded[scene])
     return expanded
 
 
-def _pixels_of(
-    is_body: Bool[Tensor, "2 height width"],
-    shift: Float[Tensor, " 3"],
-    point_map_m: Float[Tensor, "2 height width 3"],
-    *,
-    reach_m: float,
-) -> Bool[Tensor, "height width"]:
-    """Pixels of the first frame that show the body: near its points there, or near whence those of the second came."""
-    place = torch.cat([point_map_m[0][is_body[0]], point_map_m[1][is_body[1]] - shift])
-    distance = torch.cdist(point_map_m[0].flatten(0, 1), place).amin(1)
-    return (distance < reach_m).unflatten(0, is_body.shape[1:])
+@dataclass(frozen=True)
+class _Views:
+    """Two frames of one scene."""
+
+    point_map_m: Float[Tensor, "2 height width 3"]
+    color: Float[Tensor, "2 height width 3"]
+    intrinsics: Float[Tensor, "2 3 3"]
+    cam_from_world: Float[Tensor, "2 3 4"]
 
 
 def _expanded_shift(
-    shift: Float[Tensor, " 3"],
-    *,
-    pixels: Bool[Tensor, "height width"],
-    point: Float[Tensor, "height width 3"],
-    color: Float[Tensor, "2 height width 3"],
-    intrinsics: Float[Tensor, "3 3"],
-    cam_from_world: Float[Tensor, "3 4"],
+    shift: Float[Tensor, " 3"], is_body: Bool[Tensor, "2 height width"], views: _Views, *, reach_m: float
 ) -> Float[Tensor, " 3"]:
-    """The body's shift with its new depth from the scale under which its picture meets the second frame."""
-    place = point[pixels]
-    if len(place) < FEWEST_PIXELS:
+    """The body's shift, with the depth that its growth tells.
+
+    Its growth there and its shrinking back are asked both, and halved: a picture that is laid on another fits
+    better a little too small, inside what it came from.
+    """
+    laid = []
+    for frame, sign in ((0, 1.0), (1, -1.0)):
+        # Near the body's points in this frame, and near where those of the other frame are in this one.
+        place = torch.cat(
+            [views.point_map_m[frame][is_body[frame]],
+             views.point_map_m[1 - frame][is_body[1 - frame]] - sign * shift]
+        )  # fmt: skip
+        distance = torch.cdist(views.point_map_m[frame].flatten(0, 1), place).amin(1)
+        pixels = (distance < reach_m).unflatten(0, is_body.shape[1:])
+        laid.append(_lay(pixels, sign * shift, views, frame=frame))
+    there, back = laid
+    if there is None or back is None:
         return shift
+    log_growth = (there.log_growth - back.log_growth) / 2
+    rays = torch.stack([there.middle_px + there.move_px, there.middle_px])
+    rays = torch.linalg.solve(views.intrinsics[1], F.pad(rays, (0, 1), value=1.0).T).T
+    in_camera = (rays[0] * (-log_growth).exp() - rays[1]) * there.depth
+    return rotate(views.cam_from_world[1, :, :3].T, in_camera)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """How a body's picture is laid on the other frame.
+
+    Attributes:
+        middle_px: of the picture, were the body still, as the other camera would see it.
+        move_px: of the picture, as the search in space has it.
+        depth: of the still body before the other camera.
+    """
+
+    log_growth: Float[Tensor, ""]
+    middle_px: Float[Tensor, " 2"]
+    move_px: Float[Tensor, " 2"]
+    depth: Float[Tensor, ""]
+
+
+def _lay(
+    pixels: Bool[Tensor, "height width"], shift: Float[Tensor, " 3"], views: _Views, *, frame: int
+) -> _Laid | None:
+    """Lay these pixels of one frame on the other; None if they are few, or behind its camera."""
+    place = views.point_map_m[frame][pixels]
+    if len(place) < FEWEST_PIXELS:
+        return None
+    other = 1 - frame
     both, depth = project_points(
-        torch.stack([place, place + shift]), intrinsics.expand(2, 3, 3), cam_from_world.expand(2, 3, 4)
+        torch.stack([place, place + shift]),
+        views.intrinsics[other].expand(2, 3, 3),
+        views.cam_from_world[other].expand(2, 3, 4),
     )
     if not bool((depth > 0).all()):
-        return shift  # behind the camera no picture is to be laid anywhere
-    still, middle, middle_depth = both[0], both[0].mean(0), depth[0].mean()
-    move = (both[1] - both[0]).mean(0)
-    picture = color[1].permute(2, 0, 1)[None]
-    own_color = color[0][pixels].T
+        return None
+    still, middle, move = both[0], both[0].mean(0), (both[1] - both[0]).mean(0)
+    picture = views.color[other].permute(2, 0, 1)[None]
+    own_color = views.color[frame][pixels].T
 
-    def costs(log_scale: Tensor, shift_px: Tensor) -> Float[Tensor, "scales shifts"]:
-        laid = middle + log_scale.exp()[:, None, None, None] * (still - middle) + shift_px[:, None]
-        return _mean_difference(picture, own_color, laid) + COST_OF_SCALE * log_scale[:, None] ** 2
+    def costs(log_growth: Tensor, move_px: Tensor) -> Float[Tensor, "scales moves"]:
+        at = middle + log_growth.exp()[:, None, None, None] * (still - middle) + move_px[:, None]
+        return _mean_difference(picture, own_color, at) + COST_OF_SCALE * log_growth[:, None] ** 2
 
-    log_scale, shift_px = _about(0.0, *COARSE_SCALE, like=still), _square_about(move, *COARSE_PX)
-    best = int(costs(log_scale, shift_px).argmin())
-    log_scale = _about(float(log_scale[best // len(shift_px)]), *FINE_SCALE, like=still)
-    shift_px = _square_about(shift_px[best % len(shift_px)], *FINE_PX)
-    weight = torch.softmax(-costs(log_scale, shift_px).flatten() / TEMPERATURE, dim=0)
-    found = (weight.view(len(log_scale), -1).sum(1) * log_scale).sum()
-    rays = torch.stack([middle + move, middle])
-    rays = torch.linalg.solve(intrinsics, F.pad(rays, (0, 1), value=1.0).T).T
-    in_camera = (rays[0] * (-found).exp() - rays[1]) * middle_depth
-    return rotate(cam_from_world[:, :3].T, in_camera)
+    log_growth, move_px = _about(0.0, *COARSE_SCALE, like=still), _square_about(move, *COARSE_PX)
+    best = int(costs(log_growth, move_px).argmin())
+    log_growth = _about(float(log_growth[best // len(move_px)]), *FINE_SCALE, like=still)
+    move_px = _square_about(move_px[best % len(move_px)], *FINE_PX)
+    weight = torch.softmax(-costs(log_growth, move_px).flatten() / TEMPERATURE, dim=0)
+    found = (weight.view(len(log_growth), -1).sum(1) * log_growth).sum()
+    return _Laid(log_growth=found, middle_px=middle, move_px=move, depth=depth[0].mean())
 
 
 def _mean_difference(
     picture: Float[Tensor, "1 3 height width"],
     own_color: Float[Tensor, "3 pixels"],
-    laid: Float[Tensor, "scales shifts pixels 2"],
-) -> Float[Tensor, "scales shifts"]:
+    at: Float[Tensor, "scales moves pixels 2"],
+) -> Float[Tensor, "scales moves"]:
     """Of the colours of pixels and of the places that they are laid on."""
-    size = laid.new_tensor([picture.shape[-1] - 1, picture.shape[-2] - 1])
-    grid = laid * (2 / size) - 1
+    size = at.new_tensor([picture.shape[-1] - 1, picture.shape[-2] - 1])
+    grid = at * (2 / size) - 1
     there = F.grid_sample(picture, grid.flatten(0, 1)[None], align_corners=True, padding_mode="border")[0]
     difference = (there - own_color[:, None]).abs().mean(0).clamp(max=MOST_DIFFERENCE)
-    return difference.mean(1).unflatten(0, laid.shape[:2])
+    return difference.mean(1).unflatten(0, at.shape[:2])
 
 
 def _about(middle: float, reach: float, step: float, *, like: Tensor) -> Float[Tensor, " values"]:

@@ -1,0 +1,95 @@
+"""A textured board whose picture is worked out by hand; depth never tells that it came nearer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from laq_model.pointcloud.optical_expansion import displacement_by_expansion
+
+SIZE_PX, FOCAL_PX = 64, 60.0
+PARTS = 8  # of a pixel along each axis
+WALL_M, BOARD_M, HALF_M = 2.0, 1.0, 0.12
+INTRINSICS = torch.tensor([[FOCAL_PX, 0, 31.5], [0, FOCAL_PX, 31.5], [0, 0, 1]])
+
+
+def ray(axis: int, *, parts: int = 1) -> torch.Tensor:
+    """x / z or y / z at the middle of every pixel, or of every part of it."""
+    along = ((torch.arange(SIZE_PX * parts) + 0.5) / parts - SIZE_PX / 2) / FOCAL_PX
+    return (along if axis == 0 else along[:, None]).expand(len(along), len(along))
+
+
+def picture(centre_m, depth_m: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Colour of every pixel, the mean of its parts, and where the board is; centre in the camera's axes."""
+    x, y = (ray(axis, parts=PARTS) * depth_m - centre_m[axis] for axis in (0, 1))
+    is_board = ((x.abs() < HALF_M) & (y.abs() < HALF_M)).float()
+    texture = torch.stack([0.5 + 0.4 * torch.sin(30 * x + 3), 0.5 + 0.4 * torch.sin(37 * y + 1), 0.5 + x])
+    color = F.avg_pool2d(0.1 + is_board * (texture - 0.1), PARTS)
+    return color.movedim(0, -1), F.avg_pool2d(is_board[None], PARTS)[0] > 0.5
+
+
+def scene(motion_m, *, camera_m=(0.0, 0.0, 0.0)) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """What ``displacement_by_expansion`` takes, its displacement without the part along the optical axis."""
+    motion, camera = torch.tensor(motion_m), torch.tensor(camera_m)
+    first, is_first = picture((0.0, 0.0), BOARD_M)
+    at = torch.tensor([0.0, 0.0, BOARD_M]) + motion - camera
+    second, is_second = picture(at[:2], float(at[2]))
+    # Depth as a network that misses the change sees it: the board stays one metre away from the start.
+    depth = torch.stack([torch.where(is_board, BOARD_M, WALL_M) for is_board in (is_first, is_second)])
+    point_map = torch.stack([ray(0) * depth, ray(1) * depth, depth], -1)
+    point_map[1] += camera
+    across = motion * torch.tensor([1.0, 1.0, 0.0])
+    is_moved = torch.stack([is_first & ~is_second, is_second & ~is_first])
+    cam_from_world = torch.eye(3, 4).repeat(2, 1, 1)
+    cam_from_world[1, :, 3] = -camera
+    inputs = {
+        "point_map_m": point_map,
+        "color": torch.stack([first, second]),
+        "intrinsics": INTRINSICS.expand(2, 3, 3),
+        "cam_from_world": cam_from_world,
+    }
+    return {name: value[None] for name, value in inputs.items()}, (is_moved[..., None] * across)[None]
+
+
+@pytest.mark.parametrize("away_m", [-0.1, -0.05, 0.05, 0.1])
+@pytest.mark.parametrize("camera_m", [(0.0, 0.0, 0.0), (0.04, -0.03, 0.0)])
+def test_the_growth_of_the_picture_tells_the_change_of_depth(away_m: float, camera_m):
+    views, across = scene((0.1, 0.05, away_m), camera_m=camera_m)
+    found = displacement_by_expansion(across, **views, reach_m=0.1)
+    is_moved = (across != 0).any(-1)
+    assert torch.equal((found != 0).any(-1), is_moved)
+    shift = found[is_moved].unique(dim=0)
+    assert len(shift) == 1
+    assert float(shift[0, 2]) == pytest.approx(away_m, abs=0.025)
+    # What went across stays where the picture shows it, now at the new depth.
+    assert_close(shift[0, :2], torch.tensor([0.1, 0.05]) * (1 + away_m), rtol=0.15, atol=0.005)
+
+
+def test_a_body_that_keeps_its_depth_keeps_its_displacement():
+    views, across = scene((0.1, 0.05, 0.0))
+    assert_close(displacement_by_expansion(across, **views, reach_m=0.1), across, rtol=0, atol=0.01)
+
+
+def test_nothing_moves_where_nothing_moved():
+    views, across = scene((0.1, 0.05, 0.1))
+    nothing = torch.zeros_like(across)
+    assert torch.equal(displacement_by_expansion(nothing, **views, reach_m=0.1), nothing)
+
+
+def test_a_body_of_few_pixels_keeps_its_displacement():
+    views, across = scene((0.1, 0.05, 0.1))
+    few = torch.zeros_like(across)
+    row, column = (across[0, 0] != 0).any(-1).nonzero()[0].tolist()
+    few[0, 0, row, column] = across[0, 0, row, column]
+    assert torch.equal(displacement_by_expansion(few, **views, reach_m=0.001), few)
+
+
+def test_scenes_and_bodies_do_not_influence_one_another():
+    one, of_one = scene((0.1, 0.05, 0.1))
+    two, of_two = scene((-0.1, 0.05, -0.05))
+    both = {name: torch.cat([one[name], two[name]]) for name in one}
+    together = displacement_by_expansion(torch.cat([of_one, of_two]), **both, reach_m=0.1)
+    assert torch.equal(together[:1], displacement_by_expansion(of_one, **one, reach_m=0.1))
+    assert torch.equal(together[1:], displacement_by_expansion(of_two, **two, reach_m=0.1))
