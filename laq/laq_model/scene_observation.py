@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .encoder_config import EncoderConfig
 from .geometry.cameras import camera_centre, change_world
 from .geometry.normals import normals_from_point_map
+from .geometry.optical_expansion import displacement_by_expansion
 from .geometry.recoloring import color_change
 from .geometry.unproject import unproject_depth
 from .geometry.visibility import seen_through_by_others
@@ -21,7 +22,6 @@ from .geometry_source import GeometrySource, SourceSettings, build_source, check
 from .pointcloud.build import build_point_cloud
 from .pointcloud.displacement import displacement_of_moved
 from .pointcloud.filtering import keep_points
-from .pointcloud.optical_expansion import displacement_by_expansion
 from .pointcloud.scale import fit_scene_box, to_level
 from .structures import DepthAndCameras, PointCloud
 

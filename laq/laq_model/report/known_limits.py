@@ -18,8 +18,8 @@ _SEEN = (
 _EMBEDDED = (
     "The embedded networks are small ones that ship with the package, trained on rendered scenes of a "
     "robot arm at a table. They read depth from a picture fairly well, but not how far a hand moves along "
-    "the line of sight, and their cameras are rough and refined afterwards; the published networks are made "
-    "for real footage."
+    "the line of sight, which is read off the growth of its picture; their cameras are rough and refined "
+    "afterwards. The published networks are made for real footage."
 )
 _PREDICTED = (
     "Depth and cameras are predicted from pictures: lengths are known up to a factor, and motion along the "

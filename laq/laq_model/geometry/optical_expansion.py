@@ -3,8 +3,8 @@
 A small network's depth knows where a hand is to a tenth, and a hand goes less than that between two
 frames: the change of its depth is noise. But what comes nearer is seen larger, by the ratio of its depths,
 and outline and texture tell that to a percent or two. So the picture of each body that the search in space
-has found (`displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the body's new
-depth; where it went across the line of sight stays what the search says.
+has found (`pointcloud/displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the
+body's new depth; where it went across the line of sight stays what the search says.
 
 Source: Yang & Ramanan, "Upgrading Optical Flow to 3D Scene Flow through Optical Expansion", CVPR 2020: the
 ratio of depths is the inverse of a patch's growth. Departure: one scale a body, searched over colours, where
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..geometry.cameras import rotate
-from ..geometry.unproject import project_points
+from .cameras import rotate
+from .unproject import project_points
 
 FEWEST_PIXELS = 12
 # Logarithm of the scale, and pixels about the picture's own shift: coarse, then fine about the best of these.

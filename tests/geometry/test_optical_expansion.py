@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from laq_model.pointcloud.optical_expansion import displacement_by_expansion
+from laq_model.geometry.optical_expansion import displacement_by_expansion
 
 SIZE_PX, FOCAL_PX = 64, 60.0
 PARTS = 8  # of a pixel along each axis
