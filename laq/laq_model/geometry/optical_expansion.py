@@ -23,7 +23,7 @@ from torch import Tensor
 from .cameras import rotate
 from .unproject import project_points
 
-FEWEST_PIXELS = 12
+FEWEST_PIXELS, MOST_PIXELS = 12, 192  # of a body's picture; of more, as many of them evenly
 # Logarithm of the scale, and pixels about the picture's own shift: coarse, then fine about the best of these.
 COARSE_SCALE, COARSE_PX = (0.2, 0.05), (3.0, 1.0)
 FINE_SCALE, FINE_PX = (0.05, 0.0125), (1.0, 0.25)
@@ -124,9 +124,10 @@ def _lay(
     pixels: Bool[Tensor, "height width"], shift: Float[Tensor, " 3"], views: _Views, *, frame: int
 ) -> _Laid | None:
     """Lay these pixels of one frame on the other; None if they are few, or behind its camera."""
-    place = views.point_map_m[frame][pixels]
-    if len(place) < FEWEST_PIXELS:
+    row, column = pixels.nonzero()[:: 1 + int(pixels.sum() - 1) // MOST_PIXELS].unbind(1)
+    if len(row) < FEWEST_PIXELS:
         return None
+    place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
         torch.stack([place, place + shift]),
@@ -137,7 +138,7 @@ def _lay(
         return None
     still, middle, move = both[0], both[0].mean(0), (both[1] - both[0]).mean(0)
     picture = views.color[other].permute(2, 0, 1)[None]
-    own_color = views.color[frame][pixels].T
+    own_color = views.color[frame, row, column].T
 
     def costs(log_growth: Tensor, move_px: Tensor) -> Float[Tensor, "scales moves"]:
         at = middle + log_growth.exp()[:, None, None, None] * (still - middle) + move_px[:, None]
