@@ -124,9 +124,10 @@ def _lay(
     pixels: Bool[Tensor, "height width"], shift: Float[Tensor, " 3"], views: _Views, *, frame: int
 ) -> _Laid | None:
     """Lay these pixels of one frame on the other; None if they are few, or behind its camera."""
-    row, column = pixels.nonzero()[:: 1 + int(pixels.sum() - 1) // MOST_PIXELS].unbind(1)
-    if len(row) < FEWEST_PIXELS:
+    chosen = pixels.nonzero()
+    if len(chosen) < FEWEST_PIXELS:
         return None
+    row, column = chosen[:: 1 + (len(chosen) - 1) // MOST_PIXELS].unbind(1)
     place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
