@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..geometry.alignment import align_views_to_first
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
+from ..geometry_source.scenes import join_scenes
 from ..structures import DepthAndCameras
 from ..vggt import VGGT
 from .training_scenes import TrainingScenes
@@ -58,18 +59,6 @@ def evaluate(
         | camera_metrics(cam, predicted.intrinsics, recorded)
         | world_error_cm(depth_m, cam, predicted.intrinsics, recorded)
         | {f"plane.{name}": plane[name] for name in ("abs_rel", "delta_1.25", "near_abs_rel")}
-    )
-
-
-def join_scenes(parts: Sequence[DepthAndCameras]) -> DepthAndCameras:
-    """The scenes of several batches in one."""
-    return DepthAndCameras(
-        depth=torch.cat([part.depth for part in parts]),
-        confidence=torch.cat([part.confidence for part in parts]),
-        intrinsics=torch.cat([part.intrinsics for part in parts]),
-        cam_from_world=torch.cat([part.cam_from_world for part in parts]),
-        world_up=torch.cat([part.world_up for part in parts]),
-        is_metric=all(part.is_metric for part in parts),
     )
 
 
