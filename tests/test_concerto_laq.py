@@ -32,6 +32,7 @@ from moving_box import (
     moving_box,
     rows,
     seeded,
+    standing_still,
 )
 
 # ── learning
@@ -150,15 +151,23 @@ def test_what_comes_into_or_out_of_view_does_not_touch_the_codes():
 
 
 def test_a_still_world_has_one_code_wherever_it_is():
-    tokens, _ = moving_box(6)
-    still = dataclasses.replace(
-        tokens, feat=tokens.feat[:, :1].repeat(1, 2, 1, 1), state=tokens.state[:, :1].repeat(1, 2, 1)
-    )
-    still.feat[..., SEEN_THROUGH] = 0.0
+    still = standing_still(moving_box(6)[0])
     model = build()
     latent = model.encode_continuous(still)
     assert_close(latent, latent[:1].expand_as(latent), rtol=0, atol=1e-5)  # the order of sums may differ
     assert model.copy_error(still).max() == 0.0
+
+
+def test_a_still_world_has_that_code_in_any_light_and_from_any_side():
+    still = standing_still(moving_box(6)[0])
+    model = build()
+    latent = model.encode_continuous(still)
+    still.feat[:, 1, :, :FEATURE_CHANNELS] += torch.randn(6, 72, FEATURE_CHANNELS, generator=seeded(5))
+    still.feat[0, 0, :1, SEEN_THROUGH] = 0.4  # a speck
+    assert model.copy_error(still).min() > 0
+    assert_close(model.encode_continuous(still), latent, rtol=0, atol=1e-5)
+    still.feat[0, 0, :1, SEEN_THROUGH] = 1.0  # a thing
+    assert not torch.allclose(model.encode_continuous(still)[0], latent[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("training", [True, False])

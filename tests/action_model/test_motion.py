@@ -7,7 +7,13 @@ import dataclasses
 import torch
 from torch.testing import assert_close
 
-from laq_model.action_model.motion import MOTION_CHANNELS, mass_centres, moved_mass, scene_motion
+from laq_model.action_model.motion import (
+    MOTION_CHANNELS,
+    mass_centres,
+    moved_mass,
+    scene_motion,
+    stands_still,
+)
 from laq_model.action_model.places import compare_places
 from laq_model.structures import (
     DISPLACEMENT,
@@ -102,3 +108,13 @@ def test_motion_goes_from_the_middle_of_what_is_gone_to_the_middle_of_what_is_ne
 def test_where_nothing_is_gone_or_nothing_new_no_way_is_known():
     assert mass_centres(line_of_cells([], [2])).isnan().all()
     assert mass_centres(line_of_cells([1, 2], [1, 2])).isnan().all()
+
+
+def test_a_speck_without_a_displacement_stands_still():
+    moved, still = line_of_cells([1, 2], [2, 3]), line_of_cells([1, 2], [1, 2])
+    still.feat[0, 0, 1, SEEN_THROUGH] = 0.4
+    assert stands_still(still).item()
+    assert not stands_still(moved).item()
+    assert not stands_still(with_displacement(still, (0, 1, 0.2))).item()
+    still.feat[0, 1, 2, SEEN_THROUGH] = 0.2
+    assert not stands_still(still).item()

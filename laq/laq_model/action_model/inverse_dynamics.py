@@ -35,7 +35,10 @@ class InverseDynamics(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.quantizer_dim))
 
     def forward(self, places: Places) -> Float[Tensor, "pairs code_seq_len quantizer_dim"]:
-        """Places that only one frame sees have no influence; nor has any when nothing changed."""
+        """Places that only one frame sees have no influence; nor has any when nothing moved.
+
+        So all pairs that stand still get the same vectors, whatever the camera and the light do meanwhile.
+        """
         index, is_chosen = take_largest(places.change_size, places.is_seen, self.num_changed_tokens)
         position = gather_places(places.position, index)
         angles = rotation_angles(position, head_dim=self.head_dim)
@@ -44,7 +47,7 @@ class InverseDynamics(nn.Module):
         moved = places.moved.gather(1, index)[..., None]
         change = frames[:, 1] - frames[:, 0] + self.position(place)
         change = change + self.moved_position(torch.cat([moved, moved * place], dim=-1))
-        is_changed = is_chosen & (places.change_size.gather(1, index) > 0)
+        is_changed = is_chosen & (places.change_size.gather(1, index) > 0) & ~places.is_still[:, None]
         num_queries = len(self.queries)
         queries = self.queries + self.motion(places.motion).unflatten(1, self.queries.shape)
         x = torch.cat([queries, change], dim=1)

@@ -16,7 +16,7 @@ from ..structures import DISPLACEMENT, OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTok
 MOTION_CHANNELS = 3
 _FEW = 0.1  # places: below about this many, motion counts as small
 _ITERATIONS, _NEAR_M = 8, 0.01
-_LEAST = 0.5  # places: the middle of less is the place of a speck
+_LEAST = 0.5  # places: less is a speck, of which neither the middle nor that it moved is to be believed
 _HIDDEN = 128
 
 
@@ -56,6 +56,16 @@ def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
         pull = found / (distance + _NEAR_M)
         middle = (pull * displacement).sum(1) / pull.sum(1).clamp(min=_FEW)
     return middle * total / (total + _FEW)
+
+
+def stands_still(pair: PairTokens) -> Bool[Tensor, " pairs"]:
+    """Nothing is known to move: less than half a place is seen through, and no displacement was found there.
+
+    What changes in such a pair is what a network says of places that are seen from elsewhere, or in another
+    light.
+    """
+    is_little = moved_mass(pair).sum(dim=(1, 2)) < _LEAST
+    return is_little & (scene_motion(pair) == 0).all(-1)
 
 
 class MotionHead(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch_rows import uniform_rows
 from ..structures import BOTH_FRAMES, GEOMETRY_CHANNELS, OCCUPIED, SEEN_THROUGH, PairTokens
-from .motion import moved_mass, scene_motion, seen_by_both
+from .motion import moved_mass, scene_motion, seen_by_both, stands_still
 
 SEEN_THROUGH_SIZE = 1e4  # above any mean square of standardised channels
 CHANGED_QUERY_SHARE = 0.5  # of the queried places: those that changed most; the others are drawn evenly
@@ -27,6 +27,7 @@ class Places:
         is_seen: by both frames.
         moved: mass that appeared (above 0) or vanished (below 0).
         motion: of the scene, in units of its size.
+        is_still: nothing moved (``stands_still``).
         change_size: mean square of the change of the raw geometry; what was seen through is above all else.
     """
 
@@ -37,6 +38,7 @@ class Places:
     is_seen: Bool[Tensor, "pairs tokens"]
     moved: Float[Tensor, "pairs tokens"]
     motion: Float[Tensor, "pairs motion_channels"]
+    is_still: Bool[Tensor, " pairs"]
     change_size: Float[Tensor, "pairs tokens"]
 
 
@@ -89,6 +91,7 @@ def compare_places(
         is_seen=seen_by_both(pair),
         moved=mass[:, 1] - mass[:, 0],
         motion=scene_motion(pair) / motion_size,
+        is_still=stands_still(pair),
         change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1)
         + SEEN_THROUGH_SIZE * feat[..., SEEN_THROUGH].amax(1),
     )
