@@ -125,7 +125,7 @@ class ConcertoEncoder(nn.Module):
     ) -> Bool[Tensor, "scenes places"]:
         """Whether all views see past these places."""
         geometry = scene.geometry
-        margin = self.config.seen_through_m * self.config.slack(is_metric=geometry.is_metric)
+        margin = self.config.seen_through_margin_m(is_metric=geometry.is_metric)
         return torch.stack(
             [
                 sees_past(

@@ -132,3 +132,7 @@ class EncoderConfig:
     def slack(self, *, is_metric: bool) -> float:
         """Factor of the lengths that ``predicted_slack`` names, for depth of this kind."""
         return 1.0 if is_metric else self.predicted_slack
+
+    def seen_through_margin_m(self, *, is_metric: bool) -> float:
+        """``seen_through_m`` for depth of this kind."""
+        return self.seen_through_m * self.slack(is_metric=is_metric)

@@ -115,7 +115,7 @@ def observe_scenes(
         depth=level.depth,
         intrinsics=level.intrinsics,
         cam_from_world=level.cam_from_world,
-        margin=config.seen_through_m * slack,
+        margin=config.seen_through_margin_m(is_metric=geometry.is_metric),
         margin_share=config.seen_through_share,
     )
     displacement_m = torch.zeros_like(point_map_m)

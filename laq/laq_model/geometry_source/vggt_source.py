@@ -68,20 +68,8 @@ class VGGTSource(nn.Module):
 
     def _predict(self, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
         frames = self._resized(frames)
-        height, width = frames.shape[-2:]
         chunk = min(self.max_frames_per_batch or FRAMES_PER_CHUNK, FRAMES_PER_CHUNK)
-        out = self.network(frames, max_frames_per_chunk=chunk)
-        cam_from_world, intrinsics = decode_pose_encoding(out.pose_enc.float(), height=height, width=width)
-        # OpenCV's y points down: a level first camera has its up along -y.
-        up = torch.tensor([0.0, -1.0, 0.0], device=frames.device).expand(frames.shape[0], 3)
-        predicted = DepthAndCameras(
-            depth=out.depth.float(),
-            confidence=out.depth_conf.float(),
-            intrinsics=intrinsics,
-            cam_from_world=relative_to_first(cam_from_world),
-            world_up=up,
-            is_metric=False,
-        )
+        predicted = predict_geometry(self.network, frames, max_frames_per_chunk=chunk)
         return align_views_to_first(frames, predicted) if self.is_aligned else predicted
 
     def _predict_alone(self, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
@@ -111,6 +99,33 @@ class VGGTSource(nn.Module):
             frames.flatten(0, 1), size=size, mode="bicubic", antialias=True, align_corners=False
         )
         return flat.clamp(0, 1).unflatten(0, frames.shape[:2])
+
+
+def predict_geometry(
+    network: VGGT,
+    frames: Float[Tensor, "scenes views 3 height width"],
+    *,
+    max_frames_per_chunk: int = FRAMES_PER_CHUNK,
+) -> DepthAndCameras:
+    """What the network says of these frames, in scene units; the first camera is the world, and level.
+
+    Args:
+        frames: RGB in [0, 1], their sides multiples of the patch size.
+        max_frames_per_chunk: frames that the depth head takes at a time.
+    """
+    height, width = frames.shape[-2:]
+    out = network(frames, max_frames_per_chunk=max_frames_per_chunk)
+    cam_from_world, intrinsics = decode_pose_encoding(out.pose_enc.float(), height=height, width=width)
+    # OpenCV's y points down: a level first camera has its up along -y.
+    up = torch.tensor([0.0, -1.0, 0.0], device=frames.device).expand(frames.shape[0], 3)
+    return DepthAndCameras(
+        depth=out.depth.float(),
+        confidence=out.depth_conf.float(),
+        intrinsics=intrinsics,
+        cam_from_world=relative_to_first(cam_from_world),
+        world_up=up,
+        is_metric=False,
+    )
 
 
 def resolve_dtype(name: str, device: torch.device) -> str:

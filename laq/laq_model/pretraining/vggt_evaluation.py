@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..geometry.alignment import align_views_to_first
-from ..geometry.cameras import decode_pose_encoding, relative_to_first
 from ..geometry_source.scenes import join_scenes
-from ..structures import DepthAndCameras
+from ..geometry_source.vggt_source import predict_geometry
 from ..vggt import VGGT
 from .training_scenes import TrainingScenes
 from .vggt_losses import scene_target
@@ -70,23 +69,6 @@ def held_out_views(
     for start in range(0, len(clips), batch_clips):
         part = clips[start : start + batch_clips]
         yield part, np.tile(np.arange(num_views), (len(part), 1))
-
-
-@torch.no_grad()
-def predict_geometry(network: VGGT, frames: Float[Tensor, "scenes views 3 height width"]) -> DepthAndCameras:
-    """Depth and cameras in scene units, the first camera being the world."""
-    out = network(frames)
-    cam_from_world, intrinsics = decode_pose_encoding(
-        out.pose_enc.float(), height=frames.shape[-2], width=frames.shape[-1]
-    )
-    return DepthAndCameras(
-        depth=out.depth.float(),
-        confidence=out.depth_conf.float(),
-        intrinsics=intrinsics,
-        cam_from_world=relative_to_first(cam_from_world),
-        world_up=torch.tensor([0.0, -1.0, 0.0]).expand(len(frames), 3),
-        is_metric=False,
-    )
 
 
 def mean_depth_map(scenes: TrainingScenes, *, num_clips: int, seed: int) -> Float[Tensor, "height width"]:
