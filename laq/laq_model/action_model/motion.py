@@ -16,7 +16,8 @@ from ..structures import DISPLACEMENT, OCCUPANCY, SEEN_THROUGH, UNKNOWN, PairTok
 MOTION_CHANNELS = 3
 _FEW = 0.1  # places: below about this many, motion counts as small
 _ITERATIONS, _NEAR_M = 8, 0.01
-_LEAST = 0.5  # places: less is a speck, of which neither the middle nor that it moved is to be believed
+_LEAST = 0.5  # places: the middle of less is the place of a speck
+_SPECK = 1 / 512  # of a pair's places: that so little of them moved is not to be believed
 _HIDDEN = 128
 
 
@@ -59,13 +60,13 @@ def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
 
 
 def stands_still(pair: PairTokens) -> Bool[Tensor, " pairs"]:
-    """Nothing is known to move: less than half a place is seen through, and no displacement was found there.
+    """Nothing is known to move: hardly any place is seen through, and no displacement was found.
 
     What changes in such a pair is what a network says of places that are seen from elsewhere, or in another
     light.
     """
-    is_little = moved_mass(pair).sum(dim=(1, 2)) < _LEAST
-    return is_little & (scene_motion(pair) == 0).all(-1)
+    is_speck = moved_mass(pair).sum(dim=(1, 2)) <= _SPECK * pair.is_valid.sum(1)
+    return is_speck & (scene_motion(pair) == 0).all(-1)
 
 
 class MotionHead(nn.Module):
