@@ -110,11 +110,15 @@ def test_where_nothing_is_gone_or_nothing_new_no_way_is_known():
     assert mass_centres(line_of_cells([1, 2], [1, 2])).isnan().all()
 
 
+def is_still(pair: PairTokens) -> bool:
+    return bool(stands_still(pair, mass=moved_mass(pair), motion=scene_motion(pair)).item())
+
+
 def test_a_speck_without_a_displacement_stands_still():
     moved, still = line_of_cells([1, 2], [2, 3]), line_of_cells([1, 2], [1, 2])
     still.feat[0, 0, 1, SEEN_THROUGH] = 0.01  # of six places; 0.0117 is what counts as none
-    assert stands_still(still).item()
-    assert not stands_still(moved).item()
-    assert not stands_still(with_displacement(still, (0, 1, 0.2))).item()
+    assert is_still(still)
+    assert not is_still(moved)
+    assert not is_still(with_displacement(still, (0, 1, 0.2)))
     still.feat[0, 1, 2, SEEN_THROUGH] = 0.005
-    assert not stands_still(still).item()
+    assert not is_still(still)

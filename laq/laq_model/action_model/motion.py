@@ -59,14 +59,23 @@ def scene_motion(pair: PairTokens) -> Float[Tensor, "pairs motion_channels"]:
     return middle * total / (total + _FEW)
 
 
-def stands_still(pair: PairTokens) -> Bool[Tensor, " pairs"]:
+def stands_still(
+    pair: PairTokens,
+    *,
+    mass: Float[Tensor, "pairs 2 tokens"],
+    motion: Float[Tensor, "pairs motion_channels"],
+) -> Bool[Tensor, " pairs"]:
     """Nothing is known to move: hardly any place is seen through, and no displacement was found.
 
     What changes in such a pair is what a network says of places that are seen from elsewhere, or in another
     light.
+
+    Args:
+        mass: ``moved_mass`` of the pair.
+        motion: ``scene_motion`` of the pair.
     """
-    is_speck = moved_mass(pair).sum(dim=(1, 2)) <= _SPECK * pair.is_valid.sum(1)
-    return is_speck & (scene_motion(pair) == 0).all(-1)
+    is_speck = mass.sum(dim=(1, 2)) <= _SPECK * pair.is_valid.sum(1)
+    return is_speck & (motion == 0).all(-1)
 
 
 class MotionHead(nn.Module):

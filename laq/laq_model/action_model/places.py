@@ -80,7 +80,7 @@ def compare_places(
     is_occupied = (pair.state == OCCUPIED) & pair.is_valid[:, None]
     feat = (pair.feat.float() - mean) / std * is_occupied[..., None]
     geometry = feat[..., -GEOMETRY_CHANNELS:]
-    mass = moved_mass(pair)
+    mass, motion = moved_mass(pair), scene_motion(pair)
     current = feat[:, 0].clone()
     current[..., BOTH_FRAMES] = 0.0
     return Places(
@@ -90,8 +90,8 @@ def compare_places(
         position=pair.position.float(),
         is_seen=seen_by_both(pair),
         moved=mass[:, 1] - mass[:, 0],
-        motion=scene_motion(pair) / motion_size,
-        is_still=stands_still(pair),
+        motion=motion / motion_size,
+        is_still=stands_still(pair, mass=mass, motion=motion),
         change_size=(geometry[:, 1] - geometry[:, 0]).square().mean(-1)
         + SEEN_THROUGH_SIZE * feat[..., SEEN_THROUGH].amax(1),
     )
