@@ -71,13 +71,6 @@ def moving_box(num_pairs: int, *, seed: int = 0) -> tuple[PairTokens, torch.Tens
     return tokens, displacement.float()
 
 
-def standing_still(tokens: PairTokens) -> PairTokens:
-    """The first frame of each pair, twice."""
-    feat, state = (value[:, :1].expand_as(value).clone() for value in (tokens.feat, tokens.state))
-    feat[..., SEEN_THROUGH] = 0.0
-    return dataclasses.replace(tokens, feat=feat, state=state)
-
-
 def displaced_box(num_pairs: int) -> PairTokens:
     """The box, where the displacement of what moved was found."""
     tokens, displacement = moving_box(num_pairs)

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from laq_model.action_model.motion import MOTION_CHANNELS
 from laq_model.concerto_laq import ConcertoLAQ
+from laq_model.evaluation.coded_pairs import standing_still
 from laq_model.metrics.codebook import code_usage
 from laq_model.metrics.probes import ridge_probe
 from laq_model.presets import with_preset
@@ -32,7 +33,6 @@ from moving_box import (
     moving_box,
     rows,
     seeded,
-    standing_still,
 )
 
 # ── learning
@@ -151,7 +151,7 @@ def test_what_comes_into_or_out_of_view_does_not_touch_the_codes():
 
 
 def test_a_still_world_has_one_code_wherever_it_is():
-    still = standing_still(moving_box(6)[0])
+    still = standing_still(moving_box(6)[0], 6)
     model = build()
     latent = model.encode_continuous(still)
     assert_close(latent, latent[:1].expand_as(latent), rtol=0, atol=1e-5)  # the order of sums may differ
@@ -159,7 +159,7 @@ def test_a_still_world_has_one_code_wherever_it_is():
 
 
 def test_a_still_world_has_that_code_in_any_light_and_from_any_side():
-    still = standing_still(moving_box(6)[0])
+    still = standing_still(moving_box(6)[0], 6)
     model = build()
     latent = model.encode_continuous(still)
     still.feat[:, 1, :, :FEATURE_CHANNELS] += torch.randn(6, 72, FEATURE_CHANNELS, generator=seeded(5))
