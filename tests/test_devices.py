@@ -6,6 +6,7 @@ from accelerate.state import AcceleratorState
 
 from laq_model import devices
 from laq_model.devices import chosen_device, cpu_has_bfloat16
+from laq_model.errors import ConfigError
 from laq_model.training import processes
 from laq_model.training.config import OptimizationConfig, TrainConfig
 
@@ -13,6 +14,11 @@ from laq_model.training.config import OptimizationConfig, TrainConfig
 def test_a_device_is_the_one_asked_for():
     assert chosen_device("cpu") == torch.device("cpu")
     assert chosen_device("").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_device_that_nobody_knows():
+    with pytest.raises(ConfigError, match="device must be cpu, cuda or another that torch knows, got 'gpu'"):
+        chosen_device("gpu")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,27 @@ from pathlib import Path
 
 import torch
 
+from .errors import ConfigError
+
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, ARM
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device that a ``--device`` flag asks for; empty: the best there is in this process."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device that a ``--device`` flag asks for; empty: the best there is in this process.
+
+    Raises:
+        ConfigError: there is no such device, or not on this machine.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ConfigError(f"device must be cpu, cuda or another that torch knows, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device is {name}, but this machine has no CUDA device (or torch was built without)"
+        )
+    return device
 
 
 def cpu_has_bfloat16() -> bool | None:

@@ -123,11 +123,12 @@ def observe_scenes(
         change = color_change(
             point_map_m, color=color, intrinsics=level.intrinsics, cam_from_world=level.cam_from_world
         )
+        has_changed = change >= config.min_color_change
         displacement_m = displacement_of_moved(
             point_map_m,
             color=color,
             is_kept=is_kept,
-            is_moved=is_seen_through & (change >= config.min_color_change),
+            is_moved=is_seen_through & has_changed,
             cell_m=config.voxel_size_m * slack,
             max_shift_m=config.max_shift_m * slack,
             num_bodies=config.moving_bodies,
@@ -137,6 +138,7 @@ def observe_scenes(
                 displacement_m,
                 point_map_m=point_map_m,
                 color=color,
+                has_changed=has_changed,
                 intrinsics=level.intrinsics,
                 cam_from_world=level.cam_from_world,
                 reach_m=BODY_REACH_CELLS * config.voxel_size_m * slack,

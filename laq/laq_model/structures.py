@@ -41,6 +41,17 @@ class DepthAndCameras:
     world_up: Float[Tensor, "scenes 3"]
     is_metric: bool
 
+    def to(self, device: torch.device | str) -> DepthAndCameras:
+        """The same scenes on another device."""
+        return DepthAndCameras(
+            depth=self.depth.to(device),
+            confidence=self.confidence.to(device),
+            intrinsics=self.intrinsics.to(device),
+            cam_from_world=self.cam_from_world.to(device),
+            world_up=self.world_up.to(device),
+            is_metric=self.is_metric,
+        )
+
 
 @dataclass(frozen=True)
 class FramePair:

@@ -21,21 +21,24 @@ def ray(axis: int, *, parts: int = 1) -> torch.Tensor:
     return (along if axis == 0 else along[:, None]).expand(len(along), len(along))
 
 
-def picture(centre_m, depth_m: float) -> tuple[torch.Tensor, torch.Tensor]:
+def picture(centre_m, depth_m: float, *, wall_contrast: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Colour of every pixel, the mean of its parts, and where the board is; centre in the camera's axes."""
     x, y = (ray(axis, parts=PARTS) * depth_m - centre_m[axis] for axis in (0, 1))
     is_board = ((x.abs() < HALF_M) & (y.abs() < HALF_M)).float()
     texture = torch.stack([0.5 + 0.4 * torch.sin(30 * x + 3), 0.5 + 0.4 * torch.sin(37 * y + 1), 0.5 + x])
-    color = F.avg_pool2d(0.1 + is_board * (texture - 0.1), PARTS)
+    wall = 0.1 + wall_contrast * torch.sin(90 * ray(0, parts=PARTS)) * torch.sin(80 * ray(1, parts=PARTS))
+    color = F.avg_pool2d(wall + is_board * (texture - wall), PARTS)
     return color.movedim(0, -1), F.avg_pool2d(is_board[None], PARTS)[0] > 0.5
 
 
-def scene(motion_m, *, camera_m=(0.0, 0.0, 0.0)) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def scene(
+    motion_m, *, camera_m=(0.0, 0.0, 0.0), wall_contrast=0.0
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """What ``displacement_by_expansion`` takes, its displacement without the part along the optical axis."""
     motion, camera = torch.tensor(motion_m), torch.tensor(camera_m)
-    first, is_first = picture((0.0, 0.0), BOARD_M)
+    first, is_first = picture((0.0, 0.0), BOARD_M, wall_contrast=wall_contrast)
     at = torch.tensor([0.0, 0.0, BOARD_M]) + motion - camera
-    second, is_second = picture(at[:2], float(at[2]))
+    second, is_second = picture(at[:2], float(at[2]), wall_contrast=wall_contrast)
     # Depth as a network that misses the change sees it: the board stays one metre away from the start.
     depth = torch.stack([torch.where(is_board, BOARD_M, WALL_M) for is_board in (is_first, is_second)])
     point_map = torch.stack([ray(0) * depth, ray(1) * depth, depth], -1)
@@ -47,6 +50,7 @@ def scene(motion_m, *, camera_m=(0.0, 0.0, 0.0)) -> tuple[dict[str, torch.Tensor
     inputs = {
         "point_map_m": point_map,
         "color": torch.stack([first, second]),
+        "has_changed": ((first - second).abs().amax(-1) > 0.05).expand(2, -1, -1),
         "intrinsics": INTRINSICS.expand(2, 3, 3),
         "cam_from_world": cam_from_world,
     }
@@ -65,6 +69,18 @@ def test_the_growth_of_the_picture_tells_the_change_of_depth(away_m: float, came
     assert float(shift[0, 2]) == pytest.approx(away_m, rel=0.35)
     # What went across stays where the picture shows it, now at the new depth.
     assert_close(shift[0, :2], torch.tensor([0.1, 0.05]) * (1 + away_m), rtol=0.15, atol=0.005)
+
+
+def test_what_stands_still_about_a_body_does_not_hold_its_growth_back():
+    views, across = scene((0.04, 0.02, -0.05), wall_contrast=0.05)
+    is_moved = (across != 0).any(-1)
+
+    def away_m(has_changed: torch.Tensor) -> float:  # with the whole wall within reach
+        found = displacement_by_expansion(across, **(views | {"has_changed": has_changed}), reach_m=3.0)
+        return float(found[is_moved][0, 2])
+
+    assert away_m(views["has_changed"]) == pytest.approx(-0.05, abs=0.025)
+    assert abs(away_m(torch.ones_like(views["has_changed"]))) < 0.01
 
 
 def test_a_body_that_keeps_its_depth_keeps_its_displacement():

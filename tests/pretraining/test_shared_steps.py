@@ -49,7 +49,7 @@ def test_gradients_are_averaged(tmp_path):
 
 def _train(processes: Processes, folder) -> None:
     tiny_vggt.TINY_NETWORK = MICRO_NETWORK
-    tiny_vggt.join_processes = lambda: processes
+    tiny_vggt.join_processes = lambda device: processes
     steps = []
     step_of = tiny_vggt.training_step
 
@@ -77,6 +77,6 @@ def test_processes_see_other_scenes_and_keep_the_same_weights(tmp_path):
 
 
 def test_frames_that_cannot_be_shared_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny_vggt, "join_processes", lambda: Processes(0, 3))
+    monkeypatch.setattr(tiny_vggt, "join_processes", lambda device: Processes(0, 3))
     with pytest.raises(ConfigError, match="frames_per_step must divide by 3 processes, got 4"):
         tiny_vggt.train(config_of(tmp_path))

@@ -7,6 +7,7 @@ from test_training_scenes import write_shard
 from torch.testing import assert_close
 
 from laq_model.errors import ConfigError, RunError
+from laq_model.geometry import unproject
 from laq_model.pretraining import tiny_vggt, vggt_evaluation
 from laq_model.pretraining.processes import Processes
 from laq_model.pretraining.run_state import AverageWeights, save_network
@@ -20,6 +21,7 @@ from laq_model.pretraining.tiny_vggt import (
 from laq_model.pretraining.training_scenes import TrainingScenes
 from laq_model.pretraining.vggt_evaluation import evaluate, mean_depth_map
 from laq_model.pretraining.vggt_in_training import TYPICAL_POSE, VGGTInTraining, new_network
+from laq_model.pretraining.vggt_losses import VGGTLossWeights, scene_target, vggt_loss
 from laq_model.vggt import build_vggt, load_official_weights
 from laq_model.weights import read_weights
 
@@ -82,6 +84,34 @@ def test_every_parameter_that_is_read_gets_a_gradient_and_the_loss_falls(folder)
     assert losses[-1] < 0.7 * losses[0]
     # DINOv2's mask token takes no part.
     assert without == {"network.aggregator.patch_embed.mask_token"}
+
+
+def test_a_step_stays_on_its_device(folder, monkeypatch):
+    """On the device without numbers: what is made on the way and forgotten on the CPU is refused there."""
+    # Two checks of values, which this device has not: focal lengths, and quaternions of length zero.
+    monkeypatch.setattr(unproject, "_check_focal_length", lambda intrinsics: None)
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: False)
+    meta = torch.device("meta")
+    model = VGGTInTraining(new_network(MICRO_NETWORK, seed=0)).to(meta)
+    average = AverageWeights(model.network, 0.9)
+    batch = TrainingScenes(folder).read(np.arange(4), np.tile(np.arange(2), (4, 1))).to(meta)
+    out, flow, log_attention = model(batch.frames)
+    terms = vggt_loss(
+        out.depth,
+        out.depth_conf,
+        out.pose_enc,
+        flow,
+        log_attention,
+        target=scene_target(batch.recorded),
+        pixel_weight=batch.pixel_weight,
+        weights=VGGTLossWeights(),
+    )
+    terms["total"].backward()
+    for optimizer in build_optimizers(model, config_of(folder)):
+        optimizer.step()
+    average.update(model.network)
+    assert {term.device for term in terms.values()} == {meta}
+    assert {tensor.device for tensor in average.tensors.values()} == {meta}
 
 
 def test_optimizers_share_all_parameters_without_overlap(folder):

@@ -141,12 +141,14 @@ def test_turns_are_drawn_for_about_half_and_stay_within_the_room():
     assert float(cosine.min()) > np.cos(0.075 * 3**0.5) - 1e-6
 
 
-def test_a_thing_weighs_by_the_root_of_its_area():
+def test_a_thing_weighs_by_the_root_of_its_area_and_by_what_it_is():
     instances = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
     instances[0, 0, :10, :10] = 3  # 100 of 400 pixels
     instances[0, 0, 19, 19] = 5  # one pixel weighs like the smallest thing, of 16
-    weight = weights_of_things(instances)[0, 0]
-    assert_close(weight[0, 0] / weight[0, 15], torch.tensor(299**0.5 / 100**0.5))
+    kinds = torch.zeros_like(instances)
+    kinds[0, 0, :10, :10] = 3  # a hand counts four times as much as the room
+    weight = weights_of_things(instances, kinds)[0, 0]
+    assert_close(weight[0, 0] / weight[0, 15], torch.tensor(4 * 299**0.5 / 100**0.5))
     assert_close(weight[19, 19] / weight[0, 15], torch.tensor(299**0.5 / 16**0.5))
     assert_close(weight.mean(), torch.tensor(1.0))
 

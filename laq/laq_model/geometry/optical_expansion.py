@@ -24,9 +24,10 @@ from .cameras import rotate
 from .unproject import project_points
 
 FEWEST_PIXELS, MOST_PIXELS = 12, 192  # of a body's picture; of more, as many of them evenly
+MOST_PLACES = 64  # of a body that its picture is looked for about
 # Logarithm of the scale, and pixels about the picture's own shift: coarse, then fine about the best of these.
-COARSE_SCALE, COARSE_PX = (0.2, 0.05), (3.0, 1.0)
-FINE_SCALE, FINE_PX = (0.05, 0.0125), (1.0, 0.25)
+COARSE_SCALE, COARSE_PX = (0.2, 0.1), (3.0, 1.0)
+FINE_SCALE, FINE_PX = (0.1, 0.025), (1.0, 1 / 3)
 # Mean difference of RGB in [0, 1] beyond which a pixel is taken for another thing.
 MOST_DIFFERENCE = 0.15
 # Mean difference that a scale of e must gain: where nothing tells, a body keeps its depth.
@@ -39,6 +40,7 @@ def displacement_by_expansion(
     *,
     point_map_m: Float[Tensor, "scenes 2 height width 3"],
     color: Float[Tensor, "scenes 2 height width 3"],
+    has_changed: Bool[Tensor, "scenes 2 height width"],
     intrinsics: Float[Tensor, "scenes 2 3 3"],
     cam_from_world: Float[Tensor, "scenes 2 3 4"],
     reach_m: float,
@@ -50,13 +52,17 @@ def displacement_by_expansion(
             keeps its shift.
         point_map_m: of both frames in one world, finite.
         color: RGB in [0, 1].
+        has_changed: pixels in whose place the other frame shows another colour. The rest tells nothing of
+            motion: it stood still, or looks the same wherever the body went.
         intrinsics: pixels of the maps.
         cam_from_world: OpenCV axes.
         reach_m: how far from points that moved their body may go on: what covers itself counts as still.
     """
     expanded = torch.zeros_like(displacement_m)
     for scene in range(len(displacement_m)):
-        views = _Views(point_map_m[scene], color[scene], intrinsics[scene], cam_from_world[scene])
+        views = _Views(
+            point_map_m[scene], color[scene], has_changed[scene], intrinsics[scene], cam_from_world[scene]
+        )
         shift_of = displacement_m[scene]
         moved = shift_of[(shift_of != 0).any(-1)]
         for shift in torch.unique(moved, dim=0):
@@ -72,6 +78,7 @@ class _Views:
 
     point_map_m: Float[Tensor, "2 height width 3"]
     color: Float[Tensor, "2 height width 3"]
+    has_changed: Bool[Tensor, "2 height width"]
     intrinsics: Float[Tensor, "2 3 3"]
     cam_from_world: Float[Tensor, "2 3 4"]
 
@@ -91,8 +98,8 @@ def _expanded_shift(
             [views.point_map_m[frame][is_body[frame]],
              views.point_map_m[1 - frame][is_body[1 - frame]] - sign * shift]
         )  # fmt: skip
-        distance = torch.cdist(views.point_map_m[frame].flatten(0, 1), place).amin(1)
-        pixels = (distance < reach_m).unflatten(0, is_body.shape[1:])
+        distance = torch.cdist(views.point_map_m[frame].flatten(0, 1), _evenly(place, MOST_PLACES)).amin(1)
+        pixels = (distance < reach_m).unflatten(0, is_body.shape[1:]) & views.has_changed[frame]
         laid.append(_lay(pixels, sign * shift, views, frame=frame))
     there, back = laid
     if there is None or back is None:
@@ -127,7 +134,7 @@ def _lay(
     chosen = pixels.nonzero()
     if len(chosen) < FEWEST_PIXELS:
         return None
-    row, column = chosen[:: 1 + (len(chosen) - 1) // MOST_PIXELS].unbind(1)
+    row, column = _evenly(chosen, MOST_PIXELS).unbind(1)
     place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
@@ -165,6 +172,11 @@ def _mean_difference(
     there = F.grid_sample(picture, grid.flatten(0, 1)[None], align_corners=True, padding_mode="border")[0]
     difference = (there - own_color[:, None]).abs().mean(0).clamp(max=MOST_DIFFERENCE)
     return difference.mean(1).unflatten(0, at.shape[:2])
+
+
+def _evenly(rows: Tensor, at_most: int) -> Tensor:
+    """Every n-th row, so that no more than this many are left."""
+    return rows[:: 1 + (len(rows) - 1) // at_most]
 
 
 def _about(middle: float, reach: float, step: float, *, like: Tensor) -> Float[Tensor, " values"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -36,17 +38,13 @@ class SensorSource:
                 "geometry=sensor needs recorded depth and cameras, and these videos have none; "
                 "use geometry=vggt, or a folder in the recorded layout (docs/data-formats.md)"
             )
-        device = frames.device
-        cam_from_world, world_up = recorded.cam_from_world.to(device), recorded.world_up.to(device)
-        if self.context == "frame":
-            cam_from_world = torch.eye(3, 4, device=device).expand_as(cam_from_world)
-            # OpenCV's y points down: a level camera has its up along -y.
-            world_up = torch.tensor([0.0, -1.0, 0.0], device=device).expand_as(world_up)
-        return DepthAndCameras(
-            depth=recorded.depth.to(device),
-            confidence=recorded.confidence.to(device),
-            intrinsics=recorded.intrinsics.to(device),
-            cam_from_world=cam_from_world,
-            world_up=world_up,
-            is_metric=recorded.is_metric,
+        recorded = recorded.to(frames.device)
+        if self.context == "clip":
+            return recorded
+        # OpenCV's y points down: a level camera has its up along -y.
+        up = torch.tensor([0.0, -1.0, 0.0], device=frames.device)
+        return replace(
+            recorded,
+            cam_from_world=torch.eye(3, 4, device=frames.device).expand_as(recorded.cam_from_world),
+            world_up=up.expand_as(recorded.world_up),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import tyro
 
+from ..devices import chosen_device
 from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..presets import with_preset
@@ -36,6 +37,8 @@ class EvaluateConcertoConfig:
     """Share of clips with recorded instead of predicted depth."""
     num_clips: int = 120
     """Training clips of the probes; as many held-out ones of each family, if there are."""
+    device: str = ""
+    """cpu or cuda; empty: the best there is."""
     seed: int = 0
     """Of the clips and of the untrained network."""
 
@@ -62,15 +65,16 @@ def evaluate_file(config: EvaluateConcertoConfig) -> dict[str, dict[str, float]]
         num_clips=config.num_clips,
         seed=config.seed,
     )
-    vggt = read_vggt(config.vggt_weights)
+    device = chosen_device(config.device)
+    vggt = read_vggt(config.vggt_weights).to(device)
     train = build_bank(clouds, vggt)
     feature_levels = with_preset(EncoderConfig(), "tiny").feature_levels
 
     def features_of(network: PointTransformerV3) -> Features:
-        network.eval()
+        network.eval().to(device)
         return lambda batch: point_features(
-            network, batch, max_grid_coord=train.max_grid_coord, feature_levels=feature_levels
-        )
+            network, batch.to(device), max_grid_coord=train.max_grid_coord, feature_levels=feature_levels
+        ).cpu()
 
     asked = {"": features_of(network), "_untrained": features_of(untrained), "_raw": raw_inputs}
     figures: dict[str, dict[str, float]] = {family: {} for family in HELD_OUT}

@@ -13,6 +13,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
+from ..devices import chosen_device
 from ..errors import LAQError
 from ..vggt import build_vggt, load_official_weights
 from ..weights import read_weights
@@ -35,6 +36,8 @@ class EvaluateVGGTConfig:
     """Held-out clips of each family."""
     align_views: bool = False
     """Align the views after the network has spoken, as the preset tiny does."""
+    device: str = ""
+    """cpu or cuda; empty: the best there is."""
 
 
 def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, dict[str, float]]:
@@ -42,7 +45,7 @@ def evaluate_file(config: EvaluateVGGTConfig) -> dict[str, dict[str, float]]:
     file = read_weights(config.weights)
     network = build_vggt(file.config)
     load_official_weights(network, file.tensors)
-    network.eval()
+    network.eval().to(chosen_device(config.device))
     mean_map = mean_depth_map(TrainingScenes(config.scenes), num_clips=200, seed=0)
     figures = {}
     for family in HELD_OUT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -57,6 +57,10 @@ class PointBatch:
     kind: Int[Tensor, " points"]
     has_color: Bool[Tensor, " points"]
     has_normal: Bool[Tensor, " points"]
+
+    def to(self, device: torch.device) -> PointBatch:
+        """The same clouds on another device."""
+        return PointBatch(**{part.name: getattr(self, part.name).to(device) for part in fields(self)})
 
 
 class CloudBank:
@@ -107,14 +111,19 @@ def build_clouds(
     clips: np.ndarray,
     batch_clips: int = 8,
 ) -> list[PointBatch]:
-    """A cloud for each of the first two views of each clip, as an encoder with this source would see it."""
+    """A cloud for each of the first two views of each clip, as an encoder with this source would see it.
+
+    Made where the image network is, and given back on the CPU.
+    """
     patch_px = image_network.config.patch_size
+    device = next(image_network.parameters()).device
     clouds = []
     for start in range(0, len(clips), batch_clips):
         numbers = clips[start : start + batch_clips]
         views = np.tile(np.arange(VIEWS), (len(numbers), 1))
-        batch = scenes.read(numbers, views)
-        kind = rearrange(torch.from_numpy(scenes.kinds(numbers, views)).long(), "b s h w -> (b s) (h w)")
+        batch = scenes.read(numbers, views).to(device)
+        kind = torch.from_numpy(scenes.kinds(numbers, views)).long().to(device)
+        kind = rearrange(kind, "b s h w -> (b s) (h w)")
         scene = observe_scenes(source, batch.frames, batch.recorded, config=config)
         tokens = image_tokens(image_network, batch.frames)
         change = (batch.recorded.depth - batch.recorded.depth.flip(1)).abs()
@@ -142,7 +151,7 @@ def build_clouds(
                     kind=kind[view, cloud.pixel_index[rows]],
                     has_color=torch.ones(end - first, dtype=torch.bool),
                     has_normal=torch.ones(end - first, dtype=torch.bool),
-                )
+                ).to(torch.device("cpu"))
             )
     return clouds
 

@@ -61,7 +61,7 @@ def block_mask(
     side = int(block.max()) + 1
     number = ((cloud_index * side + block[:, 0]) * side + block[:, 1]) * side + block[:, 2]
     is_hidden = torch.rand(int(number.max()) + 1, generator=generator) < config.share
-    return is_hidden[number]
+    return is_hidden.to(number.device)[number]  # thrown on the CPU: the same on any device
 
 
 def own_targets(batch: PointBatch, *, half_extent_m: float) -> Float[Tensor, "points 9"]:

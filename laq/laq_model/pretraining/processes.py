@@ -16,13 +16,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Processes:
-    """Who shares the work: ``count`` processes, of which this one has the number ``rank``."""
+    """Who shares the work: ``count`` processes, of which this one has the number ``rank``, on its device."""
 
     rank: int = 0
     count: int = 1
+    device: torch.device = CPU
 
     @property
     def is_first(self) -> bool:
@@ -43,9 +46,12 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
 
-def join_processes() -> Processes:
-    """Find the others, if ``torchrun`` started any."""
+def join_processes(device: torch.device) -> Processes:
+    """Find the others, if ``torchrun`` started any; on GPUs each process takes one of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes()
-    dist.init_process_group("gloo")
-    return Processes(dist.get_rank(), dist.get_world_size())
+        return Processes(device=device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)

@@ -91,7 +91,9 @@ def load_run_state(
             f"{path} holds another network than this configuration builds; choose another --output"
         )
     network.load_state_dict(state["network"])
-    average.tensors = state["average"]
+    average.tensors = {
+        name: value.to(average.tensors[name].device) for name, value in state["average"].items()
+    }
     average.num_updates = state["num_updates"]
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)

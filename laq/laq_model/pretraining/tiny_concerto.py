@@ -19,6 +19,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..devices import chosen_device
 from ..encoder_config import EncoderConfig
 from ..errors import ConfigError, LAQError
 from ..geometry_source import GeometrySource, SensorSource, VGGTSource
@@ -112,6 +113,8 @@ class TinyConcertoConfig:
     """Weight of what the average of the weights says of hidden points: Concerto's self-distillation."""
     save_every_steps: int = 250
     """Steps between states, evaluations and network files."""
+    device: str = ""
+    """cpu or cuda; empty: the best there is. Clouds are kept and changed on the CPU."""
     seed: int = 0
     """Of the initial weights and all drawing."""
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -126,16 +129,17 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     """Build the clouds, train, save as it goes, and return the last held-out figures."""
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    vggt = read_vggt(config.vggt_weights)
+    device = chosen_device(config.device)
+    vggt = read_vggt(config.vggt_weights).to(device)
     bank = build_bank(config, vggt)
     held_out = build_bank(replace(config, num_clips=64), vggt, held_out="unseen tasks")
     image_channels = held_out.batch([0]).image_tokens.shape[-1]
-    model = new_model(image_channels, config.seed).train()
+    model = new_model(image_channels, config.seed).train().to(device)
     log.info(
         "%d clouds; %.2f M parameters", len(bank), sum(p.numel() for p in model.network.parameters()) / 1e6
     )
     average = AverageWeights(model, config.average_decay)
-    teacher = averaged_model(average, image_channels)
+    teacher = averaged_model(average, image_channels).to(device)
     optimizers = build_optimizers(model, config)
     first_step = 0
     if config.resume:
@@ -145,7 +149,7 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
     sums: dict[str, float] = {}
     started = time.perf_counter()
     for step in range(first_step, config.num_steps):
-        batch = bank.draw(num_clouds=config.clouds_per_step, seed=config.seed, step=step)
+        batch = bank.draw(num_clouds=config.clouds_per_step, seed=config.seed, step=step).to(device)
         if config.teacher_weight:
             teacher.load_state_dict(average.tensors)
         terms = training_step(
@@ -161,7 +165,7 @@ def train(config: TinyConcertoConfig) -> dict[str, float]:
             started, sums = time.perf_counter(), {}
         if done % config.save_every_steps == 0 or done == config.num_steps:
             save_run_state(folder, step=done, network=model, average=average, optimizers=optimizers)
-            averaged = averaged_model(average, image_channels)
+            averaged = averaged_model(average, image_channels).to(device)
             metrics = evaluate(averaged, bank, held_out, config)
             report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
             save_network(
@@ -301,17 +305,20 @@ def evaluate(
     model: PretrainingModel, train_bank: CloudBank, held_out: CloudBank, config: TinyConcertoConfig
 ) -> dict[str, float]:
     """Both terms on held-out clouds, and the probe's value beside raw inputs and an untrained network."""
+    device = next(model.parameters()).device
     losses: list[dict[str, float]] = []
     for first in range(0, len(held_out), 8):
-        batch = held_out.batch(list(range(first, min(first + 8, len(held_out)))))
+        batch = held_out.batch(list(range(first, min(first + 8, len(held_out))))).to(device)
         terms = objective(
             model, model, batch, config=config, bank=held_out, generator=torch.Generator().manual_seed(first)
         )
         losses.append({name: float(value) for name, value in terms.items()})
-    untrained = build_ptv3(TINY_NETWORK).eval()
+    untrained = build_ptv3(TINY_NETWORK).eval().to(device)
 
     def features_of(network: PointTransformerV3) -> Features:
-        return lambda batch: all_levels(network, batch, max_grid_coord=held_out.max_grid_coord)
+        return lambda batch: all_levels(
+            network, batch.to(device), max_grid_coord=held_out.max_grid_coord
+        ).cpu()
 
     asked = {"": features_of(model.network), "_untrained": features_of(untrained), "_raw": raw_inputs}
     return mean_of(losses) | {

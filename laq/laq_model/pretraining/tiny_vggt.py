@@ -18,6 +18,7 @@ import tyro
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..devices import chosen_device
 from ..errors import ConfigError, LAQError
 from ..vggt import VGGT, build_vggt, load_official_weights
 from ..weights import read_weights
@@ -81,6 +82,8 @@ class TinyVGGTConfig:
     """Steps between states, evaluations and network files."""
     seed: int = 0
     """Of the initial weights and the drawing of scenes."""
+    device: str = ""
+    """cpu or cuda; empty: the best there is. Scenes are read and changed on the CPU."""
     bfloat16: bool = True
     """Matrix products in bfloat16, everything else in float32: fast on GPUs and on CPUs that have it (flags
     avx512_bf16 or amx_bf16), many times slower on others."""
@@ -111,7 +114,7 @@ def start_network(config: TinyVGGTConfig) -> VGGT:
 
 def train(config: TinyVGGTConfig) -> dict[str, float]:
     """Train, save as it goes, and return the last held-out figures; only the first process has any."""
-    processes = join_processes()
+    processes = join_processes(chosen_device(config.device))
     if config.frames_per_step % processes.count:
         raise ConfigError(
             f"frames_per_step must divide by {processes.count} processes, got {config.frames_per_step}"
@@ -120,7 +123,7 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
     held_out = TrainingScenes(config.scenes, held_out="unseen tasks")
-    model = VGGTInTraining(start_network(config))
+    model = VGGTInTraining(start_network(config)).to(processes.device)
     model.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AverageWeights(model.network, config.average_decay)
     optimizers = build_optimizers(model, config)
@@ -144,7 +147,12 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
             step=step * processes.count + processes.rank,
         )
         terms = training_step(
-            model, batch, optimizers=optimizers, config=config, step=step, processes=processes
+            model,
+            batch.to(processes.device),
+            optimizers=optimizers,
+            config=config,
+            step=step,
+            processes=processes,
         )
         if not processes.is_first:
             continue
@@ -158,7 +166,8 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
             started, sums = time.perf_counter(), {"frames": 0.0}
         if done % config.save_every_steps == 0 or done == config.num_steps:
             save_run_state(folder, step=done, network=model, average=average, optimizers=optimizers)
-            metrics = evaluate(average_network(average), held_out, num_clips=config.held_out_clips)
+            averaged = average_network(average).to(processes.device)
+            metrics = evaluate(averaged, held_out, num_clips=config.held_out_clips)
             report(folder, {"step": done, **{f"held_out.{name}": value for name, value in metrics.items()}})
             save_network(
                 folder / NETWORK_FILE,
@@ -224,8 +233,10 @@ def training_step(
         group["lr"] = config.learning_rate * share * group.get("rate_share", 1.0)
     # On CPUs the fused attention's backward pass in bfloat16 takes four times as long as plain products; in
     # float32 it is the faster one.
-    attention = sdpa_kernel(SDPBackend.MATH) if config.bfloat16 else nullcontext()
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16), attention:
+    device = batch.frames.device
+    is_slow = config.bfloat16 and device.type == "cpu"
+    attention = sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16), attention:
         out, flow, log_attention = model(batch.frames)
     terms = vggt_loss(
         out.depth.float(),

@@ -39,12 +39,13 @@ def evaluate(
     Args:
         is_aligned: after ``align_views_to_first``, as the preset uses the network.
     """
+    device = next(network.parameters()).device
     predictions, truths = [], []
     for clips, views in held_out_views(
         scenes, num_clips=num_clips, num_views=num_views, batch_clips=batch_clips
     ):
         batch = scenes.read(clips, views)
-        predicted = predict_geometry(network, batch.frames)
+        predicted = predict_geometry(network, batch.frames.to(device)).to("cpu")
         predictions.append(align_views_to_first(batch.frames, predicted) if is_aligned else predicted)
         truths.append(batch.recorded)
     predicted, recorded = join_scenes(predictions), join_scenes(truths)

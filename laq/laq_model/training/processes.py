@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from ..devices import cpu_has_bfloat16
+from ..devices import chosen_device, cpu_has_bfloat16
 from ..errors import ConfigError
 from .config import TrainConfig
 
@@ -26,13 +26,11 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         ConfigError: a device that is not there, or a tracker that is not installed.
     """
     refuse_lonely_process()
-    has_cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not has_cuda:
-        raise ConfigError("device is cuda, but this machine has no CUDA device (or torch was built without)")
+    device = chosen_device(config.device)
     precision = config.optimization.mixed_precision
     if precision == "auto":
-        precision = "bf16" if has_cuda and config.device != "cpu" and torch.cuda.is_bf16_supported() else "no"
-    is_on_cpu = config.device == "cpu" or not has_cuda
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
+    is_on_cpu = device.type == "cpu"
     if precision == "bf16" and is_on_cpu and cpu_has_bfloat16() is False:
         log.warning("this processor has no bfloat16 instructions: --mixed_precision no is many times faster")
     return Accelerator(
