@@ -5,7 +5,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from laq_model import devices
-from laq_model.devices import chosen_device, cpu_has_bfloat16
+from laq_model.devices import chosen_device, cpu_has_bfloat16, warn_of_slow_bfloat16
 from laq_model.errors import ConfigError
 from laq_model.training import processes
 from laq_model.training.config import OptimizationConfig, TrainConfig
@@ -41,9 +41,21 @@ def test_a_processor_that_says_nothing(monkeypatch, tmp_path):
     assert cpu_has_bfloat16() is None
 
 
+@pytest.mark.parametrize(
+    ("device", "has_bfloat16", "is_warned"),
+    [("cpu", False, True), ("cpu", True, False), ("cpu", None, False), ("cuda", False, False)],
+)
+def test_who_asks_for_slow_bfloat16_is_told_what_is_faster(
+    monkeypatch, caplog, device, has_bfloat16, is_warned
+):
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has_bfloat16)
+    warn_of_slow_bfloat16(torch.device(device), instead="--no_bfloat16")
+    assert ["--no_bfloat16 is many times faster" in text for text in caplog.messages] == [True] * is_warned
+
+
 @pytest.mark.parametrize("has_bfloat16", [True, False])
 def test_bfloat16_on_a_processor_without_it_is_warned_of(monkeypatch, caplog, tmp_path, has_bfloat16):
-    monkeypatch.setattr(processes, "cpu_has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has_bfloat16)
     optimization = OptimizationConfig(mixed_precision="bf16")
     AcceleratorState._reset_state(reset_partial_state=True)
     with caplog.at_level(logging.WARNING):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from .errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, ARM
@@ -39,3 +42,9 @@ def cpu_has_bfloat16() -> bool | None:
     except OSError:
         return None
     return not _BFLOAT16_FLAGS.isdisjoint(words)
+
+
+def warn_of_slow_bfloat16(device: torch.device, *, instead: str) -> None:
+    """Say that bfloat16 crawls on this device, if it does, and which flag is faster."""
+    if device.type == "cpu" and cpu_has_bfloat16() is False:
+        log.warning("this processor has no bfloat16 instructions: %s is many times faster", instead)

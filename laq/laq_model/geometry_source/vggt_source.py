@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..devices import warn_of_slow_bfloat16
 from ..errors import ConfigError
 from ..geometry.alignment import align_views_to_first
 from ..geometry.cameras import decode_pose_encoding, relative_to_first
@@ -157,6 +158,7 @@ def build_vggt_source(settings: SourceSettings) -> VGGTSource:
         network = build_vggt(file.config)  # a file without configuration is the published 1B
     dtype = DTYPES[resolve_dtype(settings.dtype, settings.device)]
     if dtype != torch.float32:
+        warn_of_slow_bfloat16(settings.device, instead="--vggt_dtype float32")
         network.shorten_aggregator(dtype)
     network.to_empty(device=settings.device)
     load_official_weights(network, file.tensors)

@@ -55,3 +55,9 @@ def join_processes(device: torch.device) -> Processes:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave_processes() -> None:
+    """Say goodbye to the others, if there are any: NCCL warns of a process that just ends."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -18,13 +18,13 @@ import tyro
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..devices import chosen_device
+from ..devices import chosen_device, warn_of_slow_bfloat16
 from ..errors import ConfigError, LAQError
 from ..vggt import VGGT, build_vggt, load_official_weights
 from ..weights import read_weights
 from .finer_patches import with_patch_size
 from .muon import Muon
-from .processes import Processes, join_processes
+from .processes import Processes, join_processes, leave_processes
 from .run_state import (
     AverageWeights,
     learning_rate_share,
@@ -119,6 +119,8 @@ def train(config: TinyVGGTConfig) -> dict[str, float]:
         raise ConfigError(
             f"frames_per_step must divide by {processes.count} processes, got {config.frames_per_step}"
         )
+    if config.bfloat16:
+        warn_of_slow_bfloat16(processes.device, instead="--no_bfloat16")
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = TrainingScenes(config.scenes)
@@ -279,6 +281,8 @@ def main() -> None:
         train(tyro.cli(TinyVGGTConfig, use_underscores=True))
     except LAQError as error:
         sys.exit(f"error: {error}")
+    finally:
+        leave_processes()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 
 import accelerate
@@ -11,11 +10,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from ..devices import chosen_device, cpu_has_bfloat16
+from ..devices import chosen_device, warn_of_slow_bfloat16
 from ..errors import ConfigError
 from .config import TrainConfig
 
-log = logging.getLogger(__name__)
 _RANKS = ("LOCAL_RANK", "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
@@ -30,11 +28,10 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     precision = config.optimization.mixed_precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
-    is_on_cpu = device.type == "cpu"
-    if precision == "bf16" and is_on_cpu and cpu_has_bfloat16() is False:
-        log.warning("this processor has no bfloat16 instructions: --mixed_precision no is many times faster")
+    if precision == "bf16":
+        warn_of_slow_bfloat16(device, instead="--mixed_precision no")
     return Accelerator(
-        cpu=is_on_cpu,
+        cpu=device.type == "cpu",
         mixed_precision=precision,
         log_with=_trackers(config) or None,
         project_dir=str(config.output_dir),
