@@ -28,14 +28,14 @@ class Given:
         return self.geometry
 
 
-def observe(*, is_metric: bool, slack: float) -> SceneObservation:
+def observe(*, is_metric: bool, slack: float = 1.0, box_m: float = BOX_M) -> SceneObservation:
     """A textured box that moves to the right before a grey wall."""
     depth = torch.full((1, 2, SIZE_PX, SIZE_PX), WALL_M)
     frames = torch.full((1, 2, 3, SIZE_PX, SIZE_PX), 0.5)
     texture = torch.rand(3, BOX_PX, BOX_PX, generator=torch.Generator().manual_seed(3))
     for frame in (0, 1):
         where = (0, frame, ..., slice(10, 10 + BOX_PX), slice(8 + frame * SHIFT_PX, 14 + frame * SHIFT_PX))
-        depth[where], frames[where] = BOX_M, texture
+        depth[where], frames[where] = box_m, texture
     centre = (SIZE_PX - 1) / 2
     intrinsics = torch.tensor([[FOCAL_PX, 0, centre], [0, FOCAL_PX, centre], [0, 0, 1]])
     geometry = DepthAndCameras(
@@ -67,3 +67,14 @@ def test_slack_does_not_touch_recorded_depth():
     assert torch.equal(plain.displacement_m, with_slack.displacement_m)
     assert torch.equal(plain.is_seen_through, with_slack.is_seen_through)
     assert abs(float(plain.displacement_m.norm(dim=-1).max()) - SHIFT_PX * BOX_M / FOCAL_PX) < 0.02
+
+
+def test_predicted_depth_that_hardly_lets_a_thing_be_seen_through_finds_its_motion_all_the_same():
+    box_m = 0.96  # nearer than the wall by less than the margin, and by more than NEARLY of it
+    predicted, recorded = (
+        observe(is_metric=is_metric, slack=2.0, box_m=box_m) for is_metric in (False, True)
+    )
+    assert not predicted.cloud.is_seen_through.any()
+    nominal = float(predicted.geometry.depth.max()) / WALL_M
+    assert abs(longest(predicted) - SHIFT_PX * box_m / FOCAL_PX * nominal) < 0.03
+    assert longest(recorded) == 0

@@ -23,7 +23,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "radius_percentile": 55.0,
         # The small VGGT's depth wavers by centimetres from frame to frame, and in a box that holds half of a
         # scene a hand goes twice as far in nominal metres as in metres.
-        "predicted_slack": 1.5,
+        "predicted_slack": 1.8,
         # It does not see 5 cm of depth in a hand of eight pixels; the hand's picture grows by 5 %.
         "optical_expansion": True,
         "dim": 128,

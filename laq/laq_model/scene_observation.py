@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ from .structures import DepthAndCameras, PointCloud
 
 # How far about its points that moved a body's picture is taken from, where optical expansion is asked for.
 BODY_REACH_CELLS = 5
+# Predicted depth lets a small thing before a near wall hardly be seen through. Where fewer than this share of
+# a scene's pixels are, those that are by this part of the margin are asked, too, how far they went.
+FEW_MOVED, NEARLY = 1 / 256, 0.3
 
 
 @dataclass(frozen=True)
@@ -110,25 +114,31 @@ def observe_scenes(
     normal = normals_from_point_map(
         point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
     )
-    is_seen_through = seen_through_by_others(
+    margin = config.seen_through_margin_m(is_metric=geometry.is_metric)
+    seen_through = partial(
+        seen_through_by_others,
         point_map_m,
         depth=level.depth,
         intrinsics=level.intrinsics,
         cam_from_world=level.cam_from_world,
-        margin=config.seen_through_margin_m(is_metric=geometry.is_metric),
-        margin_share=config.seen_through_share,
     )
+    is_seen_through = seen_through(margin=margin, margin_share=config.seen_through_share)
     displacement_m = torch.zeros_like(point_map_m)
     if views == 2 and config.max_shift_m > 0:
         change = color_change(
             point_map_m, color=color, intrinsics=level.intrinsics, cam_from_world=level.cam_from_world
         )
         has_changed = change >= config.min_color_change
+        is_moved = is_seen_through & has_changed
+        if not geometry.is_metric:
+            is_few = (is_moved & is_kept).flatten(1).float().mean(1) < FEW_MOVED
+            is_nearly = seen_through(margin=NEARLY * margin, margin_share=NEARLY * config.seen_through_share)
+            is_moved |= is_few[:, None, None, None] & is_nearly & has_changed
         displacement_m = displacement_of_moved(
             point_map_m,
             color=color,
             is_kept=is_kept,
-            is_moved=is_seen_through & has_changed,
+            is_moved=is_moved,
             cell_m=config.voxel_size_m * slack,
             max_shift_m=config.max_shift_m * slack,
             num_bodies=config.moving_bodies,
