@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -92,8 +91,7 @@ def observe_scenes(
         half_extent_m=config.half_extent_m,
         radius_percentile=config.radius_percentile,
     )
-    scale, slack = box.metres_per_world_unit, config.slack(is_metric=geometry.is_metric)
-    views = frames.shape[1]
+    scale, views = box.metres_per_world_unit, frames.shape[1]
     level = DepthAndCameras(
         depth=geometry.depth * scale[:, None, None, None],
         confidence=geometry.confidence,
@@ -114,45 +112,17 @@ def observe_scenes(
     normal = normals_from_point_map(
         point_map_m, is_valid=has_depth, camera_centre=camera_centre(level.cam_from_world)
     )
-    margin = config.seen_through_margin_m(is_metric=geometry.is_metric)
-    seen_through = partial(
-        seen_through_by_others,
-        point_map_m,
-        depth=level.depth,
-        intrinsics=level.intrinsics,
-        cam_from_world=level.cam_from_world,
-    )
-    is_seen_through = seen_through(margin=margin, margin_share=config.seen_through_share)
+    is_seen_through = _seen_through(point_map_m, level, config)
     displacement_m = torch.zeros_like(point_map_m)
     if views == 2 and config.max_shift_m > 0:
-        change = color_change(
-            point_map_m, color=color, intrinsics=level.intrinsics, cam_from_world=level.cam_from_world
-        )
-        has_changed = change >= config.min_color_change
-        is_moved = is_seen_through & has_changed
-        if not geometry.is_metric:
-            is_few = (is_moved & is_kept).flatten(1).float().mean(1) < FEW_MOVED
-            is_nearly = seen_through(margin=NEARLY * margin, margin_share=NEARLY * config.seen_through_share)
-            is_moved |= is_few[:, None, None, None] & is_nearly & has_changed
-        displacement_m = displacement_of_moved(
+        displacement_m = _displacement(
             point_map_m,
+            level,
             color=color,
             is_kept=is_kept,
-            is_moved=is_moved,
-            cell_m=config.voxel_size_m * slack,
-            max_shift_m=config.max_shift_m * slack,
-            num_bodies=config.moving_bodies,
+            is_seen_through=is_seen_through,
+            config=config,
         )
-        if config.optical_expansion and not geometry.is_metric:
-            displacement_m = displacement_by_expansion(
-                displacement_m,
-                point_map_m=point_map_m,
-                color=color,
-                has_changed=has_changed,
-                intrinsics=level.intrinsics,
-                cam_from_world=level.cam_from_world,
-                reach_m=BODY_REACH_CELLS * config.voxel_size_m * slack,
-            )
     cloud, grid_coord = build_point_cloud(
         point_map_m,
         color=color,
@@ -206,6 +176,67 @@ def build_geometry_source(config: EncoderConfig, *, device: torch.device | str =
         ),
     )
     return source.requires_grad_(False).eval() if isinstance(source, nn.Module) else source
+
+
+def _seen_through(
+    point_map_m: Float[Tensor, "scenes views height width 3"],
+    level: DepthAndCameras,
+    config: EncoderConfig,
+    *,
+    part_of_margin: float = 1.0,
+) -> Bool[Tensor, "scenes views height width"]:
+    """Points that another view sees past, by the margin or by a part of it."""
+    return seen_through_by_others(
+        point_map_m,
+        depth=level.depth,
+        intrinsics=level.intrinsics,
+        cam_from_world=level.cam_from_world,
+        margin=part_of_margin * config.seen_through_margin_m(is_metric=level.is_metric),
+        margin_share=part_of_margin * config.seen_through_share,
+    )
+
+
+def _displacement(
+    point_map_m: Float[Tensor, "scenes 2 height width 3"],
+    level: DepthAndCameras,
+    *,
+    color: Float[Tensor, "scenes 2 height width 3"],
+    is_kept: Bool[Tensor, "scenes 2 height width"],
+    is_seen_through: Bool[Tensor, "scenes 2 height width"],
+    config: EncoderConfig,
+) -> Float[Tensor, "scenes 2 height width 3"]:
+    """How far each point that moved went from the first frame to the second; zero elsewhere."""
+    slack = config.slack(is_metric=level.is_metric)
+    cell_m = config.voxel_size_m * slack
+    change = color_change(
+        point_map_m, color=color, intrinsics=level.intrinsics, cam_from_world=level.cam_from_world
+    )
+    has_changed = change >= config.min_color_change
+    is_moved = is_seen_through & has_changed
+    if not level.is_metric:
+        is_few = (is_moved & is_kept).flatten(1).float().mean(1) < FEW_MOVED
+        is_nearly = _seen_through(point_map_m, level, config, part_of_margin=NEARLY)
+        is_moved |= is_few[:, None, None, None] & is_nearly & has_changed
+    displacement_m = displacement_of_moved(
+        point_map_m,
+        color=color,
+        is_kept=is_kept,
+        is_moved=is_moved,
+        cell_m=cell_m,
+        max_shift_m=config.max_shift_m * slack,
+        num_bodies=config.moving_bodies,
+    )
+    if level.is_metric or not config.optical_expansion:
+        return displacement_m
+    return displacement_by_expansion(
+        displacement_m,
+        point_map_m=point_map_m,
+        color=color,
+        has_changed=has_changed,
+        intrinsics=level.intrinsics,
+        cam_from_world=level.cam_from_world,
+        reach_m=BODY_REACH_CELLS * cell_m,
+    )
 
 
 def _colors_at(
