@@ -100,13 +100,14 @@ class TrainingScenes:
             (
                 self._rgb[s][r][v],
                 self._depth_mm[s][r][v],
-                self._instances[s][r][v],
+                things := self._instances[s][r][v],
+                self._cameras[s].kind_of_instance[r][things],
                 self._cameras[s].intrinsics[r],
                 self._cameras[s].cam_from_world[r][v],
             )
             for s, r, v in zip(*self._places(clips), views, strict=True)
         ]
-        rgb, depth_mm, instances, intrinsics, cam_from_world = (
+        rgb, depth_mm, instances, kinds, intrinsics, cam_from_world = (
             np.stack(part) for part in zip(*parts, strict=True)
         )
         depth = torch.from_numpy(depth_mm.astype(np.float32)) * METRES_PER_MILLIMETRE
@@ -121,7 +122,7 @@ class TrainingScenes:
             is_metric=True,
         )
         frames = rearrange(torch.from_numpy(rgb).float() / 255, "b s h w c -> b s c h w")
-        weight = weights_of_things(torch.from_numpy(instances), torch.from_numpy(self.kinds(clips, views)))
+        weight = weights_of_things(torch.from_numpy(instances), torch.from_numpy(kinds))
         return SceneBatch(frames, recorded, weight)
 
     def kinds(self, clips: np.ndarray, views: np.ndarray) -> Integer[np.ndarray, "clips views height width"]:
