@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from .errors import ConfigError, DatasetError
+from .geometry_source import join_scenes
 from .structures import DepthAndCameras, FramePair
 from .video.config import VideoDataConfig, worker_count
 from .video.decode import iterate_frames, read_frames
@@ -136,17 +137,7 @@ def collate(pairs: Sequence[FramePair]) -> PairBatch:
             "depth maps of one folder must have one size: "
             + ", ".join(f"{name} has {height}x{width}" for (height, width), name in sizes.items())
         )
-    return PairBatch(
-        frames,
-        DepthAndCameras(
-            depth=torch.cat([sensor.depth for sensor in sensors]),
-            confidence=torch.cat([sensor.confidence for sensor in sensors]),
-            intrinsics=torch.cat([sensor.intrinsics for sensor in sensors]),
-            cam_from_world=torch.cat([sensor.cam_from_world for sensor in sensors]),
-            world_up=torch.cat([sensor.world_up for sensor in sensors]),
-            is_metric=all(sensor.is_metric for sensor in sensors),
-        ),
-    )
+    return PairBatch(frames, join_scenes(sensors))
 
 
 def all_pairs(

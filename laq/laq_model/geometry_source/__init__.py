@@ -10,6 +10,7 @@ from .scenes import (
     check_geometry,
     copy_repeated_views,
     first_equal_view,
+    join_scenes,
     scenes_of,
     scenes_per_batch,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "check_geometry",
     "copy_repeated_views",
     "first_equal_view",
+    "join_scenes",
     "register_source",
     "resolve_dtype",
     "scenes_of",

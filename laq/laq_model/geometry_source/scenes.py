@@ -35,14 +35,14 @@ def scenes_of(geometry: DepthAndCameras, group: slice) -> DepthAndCameras:
 
 
 def join_scenes(groups: list[DepthAndCameras]) -> DepthAndCameras:
-    """Groups of scenes as one."""
+    """Groups of scenes as one; its world units are metres if those of all are."""
     return DepthAndCameras(
         depth=torch.cat([group.depth for group in groups]),
         confidence=torch.cat([group.confidence for group in groups]),
         intrinsics=torch.cat([group.intrinsics for group in groups]),
         cam_from_world=torch.cat([group.cam_from_world for group in groups]),
         world_up=torch.cat([group.world_up for group in groups]),
-        is_metric=groups[0].is_metric,
+        is_metric=all(group.is_metric for group in groups),
     )
 
 

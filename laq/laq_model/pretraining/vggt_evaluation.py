@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..geometry.alignment import align_views_to_first
-from ..geometry_source.scenes import join_scenes
+from ..geometry_source import join_scenes
 from ..geometry_source.vggt_source import predict_geometry
 from ..vggt import VGGT
 from .training_scenes import TrainingScenes
