@@ -54,8 +54,8 @@ class EncoderConfig:
     """How far a thing may have moved between two frames for its displacement to be searched, in (nominal)
     metres. 0: not searched."""
     optical_expansion: bool = False
-    """Where depth is predicted, tell how far a moved body went along the line of sight by how much its
-    picture grew, and not by its depth: for networks that do not see a hand's change of depth."""
+    """Where depth is predicted, tell how far a moved body went by where its picture is found and how much
+    it grew, and not by its depth: for networks that do not see a hand's change of depth."""
     predicted_slack: float = 1.0
     """Where depth is predicted, seen_through_m, max_shift_m and the cells of the search are larger by this
     factor: such depth wavers, and the nominal metre of a small scene is shorter than a metre."""

@@ -29,7 +29,7 @@ from .structures import DepthAndCameras, PointCloud
 BODY_REACH_CELLS = 5
 # Predicted depth lets a small thing before a near wall hardly be seen through. Where fewer than this share of
 # a scene's pixels are, those that are by this part of the margin are asked, too, how far they went.
-FEW_MOVED, NEARLY = 1 / 256, 0.3
+FEW_MOVED, NEARLY = 1 / 64, 0.2
 
 
 @dataclass(frozen=True)

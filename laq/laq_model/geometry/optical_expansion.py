@@ -1,10 +1,11 @@
-"""How far a moved body went along the line of sight, by how much its picture grew or shrank.
+"""How far a moved body went, by where its picture went and how much it grew or shrank.
 
 A small network's depth knows where a hand is to a tenth, and a hand goes less than that between two
 frames: the change of its depth is noise. But what comes nearer is seen larger, by the ratio of its depths,
 and outline and texture tell that to a percent or two. So the picture of each body that the search in space
 has found (`pointcloud/displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the
-body's new depth; where it went across the line of sight stays what the search says.
+body's new depth; the shift, looked for about the one that the search says, where it went across the line of
+sight.
 
 Source: Yang & Ramanan, "Upgrading Optical Flow to 3D Scene Flow through Optical Expansion", CVPR 2020: the
 ratio of depths is the inverse of a patch's growth. Departure: one scale a body, searched over colours, where
@@ -26,13 +27,13 @@ from .unproject import project_points
 FEWEST_PIXELS, MOST_PIXELS = 12, 192  # of a body's picture; of more, as many of them evenly
 MOST_PLACES = 64  # of a body that its picture is looked for about
 # Logarithm of the scale, and pixels about the picture's own shift: coarse, then fine about the best of these.
-COARSE_SCALE, COARSE_PX = (0.2, 0.1), (3.0, 1.0)
-FINE_SCALE, FINE_PX = (0.1, 0.025), (1.0, 1 / 3)
+COARSE_SCALE, COARSE_PX = (0.2, 0.1), (6.0, 2.0)
+FINE_SCALE, FINE_PX = (0.1, 0.025), (4 / 3, 1 / 3)
 # Mean difference of RGB in [0, 1] beyond which a pixel is taken for another thing.
 MOST_DIFFERENCE = 0.15
 # Mean difference that a scale of e must gain: where nothing tells, a body keeps its depth.
 COST_OF_SCALE = 0.3
-TEMPERATURE = 0.003  # of the mean difference, among the scales that are averaged
+TEMPERATURE = 0.003  # of the mean difference, among the scales and the shifts that are averaged
 
 
 def displacement_by_expansion(
@@ -45,7 +46,7 @@ def displacement_by_expansion(
     cam_from_world: Float[Tensor, "scenes 2 3 4"],
     reach_m: float,
 ) -> Float[Tensor, "scenes 2 height width 3"]:
-    """The same displacements, their part along the second camera's line of sight told by optical expansion.
+    """The same displacements as the picture tells them; along the second camera's line of sight, its growth.
 
     Args:
         displacement_m: of ``displacement_of_moved``: one shift a body, zero elsewhere. A body of few pixels
@@ -86,7 +87,7 @@ class _Views:
 def _expanded_shift(
     shift: Float[Tensor, " 3"], is_body: Bool[Tensor, "2 height width"], views: _Views, *, reach_m: float
 ) -> Float[Tensor, " 3"]:
-    """The body's shift, with the depth that its growth tells.
+    """The body's shift, to where its picture is found, at the depth that its growth tells.
 
     Its growth there and its shrinking back are asked both, and halved: a picture that is laid on another fits
     better a little too small, inside what it came from.
@@ -117,7 +118,7 @@ class _Laid:
 
     Attributes:
         middle_px: of the picture, were the body still, as the other camera would see it.
-        move_px: of the picture, as the search in space has it.
+        move_px: of the picture.
         depth: of the still body before the other camera.
     """
 
@@ -157,8 +158,13 @@ def _lay(
     log_growth = _about(float(log_growth[best // len(move_px)]), *FINE_SCALE, like=still)
     move_px = _square_about(move_px[best % len(move_px)], *FINE_PX)
     weight = torch.softmax(-costs(log_growth, move_px).flatten() / TEMPERATURE, dim=0)
-    found = (weight.view(len(log_growth), -1).sum(1) * log_growth).sum()
-    return _Laid(log_growth=found, middle_px=middle, move_px=move, depth=depth[0].mean())
+    weight = weight.view(len(log_growth), len(move_px))
+    return _Laid(
+        log_growth=weight.sum(1) @ log_growth,
+        middle_px=middle,
+        move_px=weight.sum(0) @ move_px,
+        depth=depth[0].mean(),
+    )
 
 
 def _mean_difference(
