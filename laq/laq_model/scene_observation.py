@@ -26,7 +26,7 @@ from .pointcloud.scale import fit_scene_box, to_level
 from .structures import DepthAndCameras, PointCloud
 
 # How far about its points that moved a body's picture is taken from, where optical expansion is asked for.
-BODY_REACH_CELLS = 5
+BODY_REACH_CELLS = 4
 # Predicted depth lets a small thing before a near wall hardly be seen through. Where fewer than this share of
 # a scene's pixels are, those that are by this part of the margin are asked, too, how far they went.
 FEW_MOVED, NEARLY = 1 / 64, 0.2

@@ -3,12 +3,13 @@
 A small network's depth knows where a hand is to a tenth, and a hand goes less than that between two
 frames: the change of its depth is noise. But what comes nearer is seen larger, by the ratio of its depths,
 and outline and texture tell that to a percent or two. So the picture of each body that the search in space
-has found (`pointcloud/displacement.py`) is laid on the other frame, shifted and scaled. The scale gives the
-body's new depth; the shift, looked for about the one that the search says, where it went across the line of
-sight.
+has found (`pointcloud/displacement.py`) is laid on the other frame, shifted and scaled: first all of it,
+about the shift that the search says, to find where it went across the line of sight; then piece by piece,
+about there. An arm bends, and what bends looks as if it grew or shrank; its pieces hardly bend. The scale of
+a piece gives its new depth.
 
 Source: Yang & Ramanan, "Upgrading Optical Flow to 3D Scene Flow through Optical Expansion", CVPR 2020: the
-ratio of depths is the inverse of a patch's growth. Departure: one scale a body, searched over colours, where
+ratio of depths is the inverse of a patch's growth. Departure: one scale a piece, searched over colours, where
 they have a network say it pixel by pixel.
 """
 
@@ -24,16 +25,36 @@ from torch import Tensor
 from .cameras import rotate
 from .unproject import project_points
 
-FEWEST_PIXELS, MOST_PIXELS = 12, 192  # of a body's picture; of more, as many of them evenly
-MOST_PLACES = 64  # of a body that its picture is looked for about
-# Logarithm of the scale, and pixels about the picture's own shift: coarse, then fine about the best of these.
-COARSE_SCALE, COARSE_PX = (0.2, 0.1), (6.0, 2.0)
-FINE_SCALE, FINE_PX = (0.1, 0.025), (4 / 3, 1 / 3)
+MOST_PIECES = 5  # of a body, along its longest axis
+FEWEST_POINTS = 8  # of a piece, if there are several
+FEWEST_PIXELS = 12  # of a picture
+MOST_PLACES = 64  # of a body or piece that its picture is looked for about
+# Reach and step of the logarithm of the scale: coarse, then fine about the best of these.
+COARSE_SCALE, FINE_SCALE = (0.2, 0.1), (0.1, 0.025)
 # Mean difference of RGB in [0, 1] beyond which a pixel is taken for another thing.
 MOST_DIFFERENCE = 0.15
 # Mean difference that a scale of e must gain: where nothing tells, a body keeps its depth.
 COST_OF_SCALE = 0.3
 TEMPERATURE = 0.003  # of the mean difference, among the scales and the shifts that are averaged
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How a picture is looked for.
+
+    Attributes:
+        most_pixels: of the picture; of more, as many of them evenly.
+        coarse_px: reach and step about the picture's own shift.
+        fine_px: the same, about the best of these.
+    """
+
+    most_pixels: int
+    coarse_px: tuple[float, float]
+    fine_px: tuple[float, float]
+
+
+BODY = _Search(most_pixels=192, coarse_px=(6.0, 2.0), fine_px=(4 / 3, 1 / 3))
+PIECE = _Search(most_pixels=96, coarse_px=(4.0, 2.0), fine_px=(1.0, 0.5))  # the body's shift is known by now
 
 
 def displacement_by_expansion(
@@ -50,7 +71,7 @@ def displacement_by_expansion(
 
     Args:
         displacement_m: of ``displacement_of_moved``: one shift a body, zero elsewhere. A body of few pixels
-            keeps its shift.
+            keeps its shift; a piece of few pixels goes with its body.
         point_map_m: of both frames in one world, finite.
         color: RGB in [0, 1].
         has_changed: pixels in whose place the other frame shows another colour. The rest tells nothing of
@@ -68,8 +89,7 @@ def displacement_by_expansion(
         moved = shift_of[(shift_of != 0).any(-1)]
         for shift in torch.unique(moved, dim=0):
             is_body = (shift_of == shift).all(-1)
-            new_shift = _expanded_shift(shift, is_body, views, reach_m=reach_m)
-            expanded[scene] = torch.where(is_body[..., None], new_shift, expanded[scene])
+            expanded[scene] += _displacement_of_body(shift, is_body, views, reach_m=reach_m)
     return expanded
 
 
@@ -84,28 +104,66 @@ class _Views:
     cam_from_world: Float[Tensor, "2 3 4"]
 
 
-def _expanded_shift(
+def _displacement_of_body(
     shift: Float[Tensor, " 3"], is_body: Bool[Tensor, "2 height width"], views: _Views, *, reach_m: float
-) -> Float[Tensor, " 3"]:
-    """The body's shift, to where its picture is found, at the depth that its growth tells.
+) -> Float[Tensor, "2 height width 3"]:
+    """A shift for each piece of the body, there and nowhere else."""
+    displacement = torch.where(is_body[..., None], shift, 0.0)
+    there, back = _lay_both_ways(shift, is_body, views, BODY, reach_m=reach_m)
+    if there is None or back is None:
+        return displacement
+    across = _shift_of(there, views, log_growth=torch.zeros_like(there.log_growth))
+    for is_piece in _pieces(across, is_body, views.point_map_m):
+        there, back = _lay_both_ways(across, is_piece, views, PIECE, reach_m=reach_m)
+        of_piece = across
+        if there is not None and back is not None:
+            # Growth there and shrinking back are asked both, and halved: a picture that is laid on another
+            # fits better a little too small, inside what it came from.
+            of_piece = _shift_of(there, views, log_growth=(there.log_growth - back.log_growth) / 2)
+        displacement = torch.where(is_piece[..., None], of_piece, displacement)
+    return displacement
 
-    Its growth there and its shrinking back are asked both, and halved: a picture that is laid on another fits
-    better a little too small, inside what it came from.
-    """
+
+def _pieces(
+    shift: Float[Tensor, " 3"],
+    is_body: Bool[Tensor, "2 height width"],
+    point_map_m: Float[Tensor, "2 height width 3"],
+) -> list[Bool[Tensor, "2 height width"]]:
+    """The body's points of both frames, cut across its longest axis into pieces of as many points each."""
+    frame = is_body.nonzero()[:, :1]
+    place = point_map_m[is_body] - frame * shift  # where each was in the first frame
+    count = min(MOST_PIECES, max(1, len(place) // FEWEST_POINTS))
+    _, _, axes = torch.linalg.svd(place - place.mean(0), full_matrices=False)
+    rank = (place @ axes[0]).argsort().argsort()
+    number = torch.full(is_body.shape, -1, device=rank.device)
+    number[is_body] = rank * count // len(place)
+    return [number == piece for piece in range(count)]
+
+
+def _lay_both_ways(
+    shift: Float[Tensor, " 3"],
+    is_part: Bool[Tensor, "2 height width"],
+    views: _Views,
+    search: _Search,
+    *,
+    reach_m: float,
+) -> list[_Laid | None]:
+    """How the part's picture is laid on the second frame, and that of the second on the first."""
     laid = []
     for frame, sign in ((0, 1.0), (1, -1.0)):
-        # Near the body's points in this frame, and near where those of the other frame are in this one.
+        # Near the part's points in this frame, and near where those of the other frame are in this one.
         place = torch.cat(
-            [views.point_map_m[frame][is_body[frame]],
-             views.point_map_m[1 - frame][is_body[1 - frame]] - sign * shift]
+            [views.point_map_m[frame][is_part[frame]],
+             views.point_map_m[1 - frame][is_part[1 - frame]] - sign * shift]
         )  # fmt: skip
         distance = torch.cdist(views.point_map_m[frame].flatten(0, 1), _evenly(place, MOST_PLACES)).amin(1)
-        pixels = (distance < reach_m).unflatten(0, is_body.shape[1:]) & views.has_changed[frame]
-        laid.append(_lay(pixels, sign * shift, views, frame=frame))
-    there, back = laid
-    if there is None or back is None:
-        return shift
-    log_growth = (there.log_growth - back.log_growth) / 2
+        pixels = (distance < reach_m).unflatten(0, is_part.shape[1:]) & views.has_changed[frame]
+        laid.append(_lay(pixels, sign * shift, views, search, frame=frame))
+    return laid
+
+
+def _shift_of(there: _Laid, views: _Views, *, log_growth: Float[Tensor, ""]) -> Float[Tensor, " 3"]:
+    """To where the picture is found, at the depth that its growth tells."""
     rays = torch.stack([there.middle_px + there.move_px, there.middle_px])
     rays = torch.linalg.solve(views.intrinsics[1], F.pad(rays, (0, 1), value=1.0).T).T
     in_camera = (rays[0] * (-log_growth).exp() - rays[1]) * there.depth
@@ -114,12 +172,12 @@ def _expanded_shift(
 
 @dataclass(frozen=True)
 class _Laid:
-    """How a body's picture is laid on the other frame.
+    """How the picture of a body or piece is laid on the other frame.
 
     Attributes:
-        middle_px: of the picture, were the body still, as the other camera would see it.
+        middle_px: of the picture, were it still, as the other camera would see it.
         move_px: of the picture.
-        depth: of the still body before the other camera.
+        depth: of what is still before the other camera.
     """
 
     log_growth: Float[Tensor, ""]
@@ -129,13 +187,18 @@ class _Laid:
 
 
 def _lay(
-    pixels: Bool[Tensor, "height width"], shift: Float[Tensor, " 3"], views: _Views, *, frame: int
+    pixels: Bool[Tensor, "height width"],
+    shift: Float[Tensor, " 3"],
+    views: _Views,
+    search: _Search,
+    *,
+    frame: int,
 ) -> _Laid | None:
     """Lay these pixels of one frame on the other; None if they are few, or behind its camera."""
     chosen = pixels.nonzero()
     if len(chosen) < FEWEST_PIXELS:
         return None
-    row, column = _evenly(chosen, MOST_PIXELS).unbind(1)
+    row, column = _evenly(chosen, search.most_pixels).unbind(1)
     place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
@@ -153,10 +216,10 @@ def _lay(
         at = middle + log_growth.exp()[:, None, None, None] * (still - middle) + move_px[:, None]
         return _mean_difference(picture, own_color, at) + COST_OF_SCALE * log_growth[:, None] ** 2
 
-    log_growth, move_px = _about(0.0, *COARSE_SCALE, like=still), _square_about(move, *COARSE_PX)
+    log_growth, move_px = _about(0.0, *COARSE_SCALE, like=still), _square_about(move, *search.coarse_px)
     best = int(costs(log_growth, move_px).argmin())
     log_growth = _about(float(log_growth[best // len(move_px)]), *FINE_SCALE, like=still)
-    move_px = _square_about(move_px[best % len(move_px)], *FINE_PX)
+    move_px = _square_about(move_px[best % len(move_px)], *search.fine_px)
     weight = torch.softmax(-costs(log_growth, move_px).flatten() / TEMPERATURE, dim=0)
     weight = weight.view(len(log_growth), len(move_px))
     return _Laid(
