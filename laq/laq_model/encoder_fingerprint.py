@@ -14,7 +14,7 @@ from .published_weights import find_concerto_weights, find_vggt_weights
 from .webm_dataset import VideoDataConfig
 
 # Raised whenever the same settings and weights would give other tokens than before.
-ENCODING_VERSION = 4
+ENCODING_VERSION = 5
 
 
 def token_settings(encoder: EncoderConfig, data: VideoDataConfig) -> dict[str, Any]:
