@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .cameras import rotate
@@ -156,8 +156,9 @@ def _lay_both_ways(
             [views.point_map_m[frame][is_part[frame]],
              views.point_map_m[1 - frame][is_part[1 - frame]] - sign * shift]
         )  # fmt: skip
-        distance = torch.cdist(views.point_map_m[frame].flatten(0, 1), _evenly(place, MOST_PLACES)).amin(1)
-        pixels = (distance < reach_m).unflatten(0, is_part.shape[1:]) & views.has_changed[frame]
+        changed = views.has_changed[frame].nonzero()
+        distance = torch.cdist(views.point_map_m[frame][changed.unbind(1)], _evenly(place, MOST_PLACES))
+        pixels = changed[distance.amin(1) < reach_m]
         laid.append(_lay(pixels, sign * shift, views, search, frame=frame))
     return laid
 
@@ -187,7 +188,7 @@ class _Laid:
 
 
 def _lay(
-    pixels: Bool[Tensor, "height width"],
+    pixels: Int[Tensor, "pixels 2"],
     shift: Float[Tensor, " 3"],
     views: _Views,
     search: _Search,
@@ -195,10 +196,9 @@ def _lay(
     frame: int,
 ) -> _Laid | None:
     """Lay these pixels of one frame on the other; None if they are few, or behind its camera."""
-    chosen = pixels.nonzero()
-    if len(chosen) < FEWEST_PIXELS:
+    if len(pixels) < FEWEST_PIXELS:
         return None
-    row, column = _evenly(chosen, search.most_pixels).unbind(1)
+    row, column = _evenly(pixels, search.most_pixels).unbind(1)
     place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
