@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .cameras import rotate
-from .picture_laying import LaidPicture, Search, TwoViews, evenly, lay_picture
+from .picture_laying import LaidPicture, Picture, Search, TwoViews, evenly, lay_picture, picture_of
 
 MOST_PIECES = 5  # of a body, along its longest axis
 FEWEST_POINTS = 8  # of a piece, if there are several
@@ -56,8 +56,13 @@ def displacement_by_expansion(
     """
     expanded = torch.zeros_like(displacement_m)
     for scene in range(len(displacement_m)):
+        first, second = has_changed[scene]
         views = TwoViews(
-            point_map_m[scene], color[scene], has_changed[scene], intrinsics[scene], cam_from_world[scene]
+            point_map_m[scene],
+            color[scene],
+            (first.nonzero(), second.nonzero()),
+            intrinsics[scene],
+            cam_from_world[scene],
         )
         shift_of = displacement_m[scene]
         moved = shift_of[(shift_of != 0).any(-1)]
@@ -72,17 +77,19 @@ def _displacement_of_body(
 ) -> Float[Tensor, "2 height width 3"]:
     """A shift for each piece of the body, there and nowhere else."""
     displacement = torch.where(is_body[..., None], shift, 0.0)
-    there, back = _lay_both_ways(shift, is_body, views, BODY, reach_m=reach_m)
+    there, back = _pictures(shift, is_body, views, BODY, reach_m=reach_m)
     if there is None or back is None:
         return displacement
-    across = _shift_of(there, views, log_growth=torch.zeros_like(there.log_growth))
+    across = _shift_of(there, lay_picture(there, BODY), views, log_growth=there.depth.new_zeros(()))
     for is_piece in _pieces(across, is_body, views.point_map_m):
-        there, back = _lay_both_ways(across, is_piece, views, PIECE, reach_m=reach_m)
+        there, back = _pictures(across, is_piece, views, PIECE, reach_m=reach_m)
         of_piece = across
         if there is not None and back is not None:
+            laid = lay_picture(there, PIECE)
             # Growth there and shrinking back are asked both, and halved: a picture that is laid on another
             # fits better a little too small, inside what it came from.
-            of_piece = _shift_of(there, views, log_growth=(there.log_growth - back.log_growth) / 2)
+            log_growth = (laid.log_growth - lay_picture(back, PIECE).log_growth) / 2
+            of_piece = _shift_of(there, laid, views, log_growth=log_growth)
         displacement = torch.where(is_piece[..., None], of_piece, displacement)
     return displacement
 
@@ -103,32 +110,34 @@ def _pieces(
     return [number == piece for piece in range(count)]
 
 
-def _lay_both_ways(
+def _pictures(
     shift: Float[Tensor, " 3"],
     is_part: Bool[Tensor, "2 height width"],
     views: TwoViews,
     search: Search,
     *,
     reach_m: float,
-) -> list[LaidPicture | None]:
-    """How the part's picture is laid on the second frame, and that of the second on the first."""
-    laid = []
+) -> list[Picture | None]:
+    """What each frame shows of the part, and of what may belong to it."""
+    pictures = []
     for frame, sign in ((0, 1.0), (1, -1.0)):
         # Near the part's points in this frame, and near where those of the other frame are in this one.
         place = torch.cat(
             [views.point_map_m[frame][is_part[frame]],
              views.point_map_m[1 - frame][is_part[1 - frame]] - sign * shift]
         )  # fmt: skip
-        changed = views.has_changed[frame].nonzero()
+        changed = views.changed[frame]
         distance = torch.cdist(views.point_map_m[frame][changed.unbind(1)], evenly(place, MOST_PLACES))
         pixels = changed[distance.amin(1) < reach_m]
-        laid.append(lay_picture(pixels, sign * shift, views, search, frame=frame))
-    return laid
+        pictures.append(picture_of(pixels, sign * shift, views, frame=frame, at_most=search.most_pixels))
+    return pictures
 
 
-def _shift_of(there: LaidPicture, views: TwoViews, *, log_growth: Float[Tensor, ""]) -> Float[Tensor, " 3"]:
-    """To where the picture is found, at the depth that its growth tells."""
-    rays = torch.stack([there.middle_px + there.move_px, there.middle_px])
+def _shift_of(
+    picture: Picture, laid: LaidPicture, views: TwoViews, *, log_growth: Float[Tensor, ""]
+) -> Float[Tensor, " 3"]:
+    """Of the first frame's picture: to where it is found, at the depth that its growth tells."""
+    rays = torch.stack([laid.middle_px + laid.move_px, laid.middle_px])
     rays = torch.linalg.solve(views.intrinsics[1], F.pad(rays, (0, 1), value=1.0).T).T
-    in_camera = (rays[0] * (-log_growth).exp() - rays[1]) * there.depth
+    in_camera = (rays[0] * (-log_growth).exp() - rays[1]) * picture.depth
     return rotate(views.cam_from_world[1, :, :3].T, in_camera)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .unproject import project_points
@@ -30,7 +30,7 @@ class Search:
     """How a picture is looked for.
 
     Attributes:
-        most_pixels: of the picture; of more, as many of them evenly.
+        most_pixels: of the picture.
         coarse_px: reach and step about the picture's own shift.
         fine_px: the same, about the best of these.
     """
@@ -47,16 +47,34 @@ class TwoViews:
     Attributes:
         point_map_m: of both frames in one world, finite.
         color: RGB in [0, 1].
-        has_changed: pixels in whose place the other frame shows another colour.
+        changed: row and column of each frame's pixels in whose place the other frame shows another colour.
         intrinsics: pixels of the maps.
         cam_from_world: OpenCV axes.
     """
 
     point_map_m: Float[Tensor, "2 height width 3"]
     color: Float[Tensor, "2 height width 3"]
-    has_changed: Bool[Tensor, "2 height width"]
+    changed: tuple[Int[Tensor, "pixels_0 2"], Int[Tensor, "pixels_1 2"]]
     intrinsics: Float[Tensor, "2 3 3"]
     cam_from_world: Float[Tensor, "2 3 4"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one frame shows of a thing, and where the other camera would see it.
+
+    Attributes:
+        still_px: of each pixel, were the thing still.
+        move_px: of all of it, by the shift about which it is looked for.
+        depth: of what is still before the other camera.
+        other_frame: RGB, on which the picture is to be laid.
+    """
+
+    color: Float[Tensor, "3 pixels"]
+    still_px: Float[Tensor, "pixels 2"]
+    move_px: Float[Tensor, " 2"]
+    depth: Float[Tensor, ""]
+    other_frame: Float[Tensor, "1 3 height width"]
 
 
 @dataclass(frozen=True)
@@ -67,33 +85,32 @@ class LaidPicture:
         log_growth: logarithm of the scale.
         middle_px: of the picture, were it still, as the other camera would see it.
         move_px: of the picture, from there.
-        depth: of what is still before the other camera.
     """
 
     log_growth: Float[Tensor, ""]
     middle_px: Float[Tensor, " 2"]
     move_px: Float[Tensor, " 2"]
-    depth: Float[Tensor, ""]
 
 
-def lay_picture(
+def picture_of(
     pixels: Int[Tensor, "pixels 2"],
     shift: Float[Tensor, " 3"],
     views: TwoViews,
-    search: Search,
     *,
     frame: int,
-) -> LaidPicture | None:
-    """Lay these pixels of one frame on the other; None if they are few, or behind its camera.
+    at_most: int,
+) -> Picture | None:
+    """These pixels of one frame; None if they are few, or behind the other camera.
 
     Args:
         pixels: row and column of each.
         shift: in the world, about which the picture is looked for.
         frame: whose pixels they are, 0 or 1.
+        at_most: pixels; of more, as many of them evenly.
     """
     if len(pixels) < FEWEST_PIXELS:
         return None
-    row, column = evenly(pixels, search.most_pixels).unbind(1)
+    row, column = evenly(pixels, at_most).unbind(1)
     place = views.point_map_m[frame, row, column]
     other = 1 - frame
     both, depth = project_points(
@@ -103,25 +120,35 @@ def lay_picture(
     )
     if not bool((depth > 0).all()):
         return None
-    still, middle, move = both[0], both[0].mean(0), (both[1] - both[0]).mean(0)
-    picture = views.color[other].permute(2, 0, 1)[None]
-    own_color = views.color[frame, row, column].T
+    return Picture(
+        color=views.color[frame, row, column].T,
+        still_px=both[0],
+        move_px=(both[1] - both[0]).mean(0),
+        depth=depth[0].mean(),
+        other_frame=views.color[other].permute(2, 0, 1)[None],
+    )
+
+
+def lay_picture(picture: Picture, search: Search) -> LaidPicture:
+    """Where on the other frame the picture's colours fit best, and how large."""
+    still, middle = picture.still_px, picture.still_px.mean(0)
 
     def costs(log_growth: Tensor, move_px: Tensor) -> Float[Tensor, "scales moves"]:
         at = middle + log_growth.exp()[:, None, None, None] * (still - middle) + move_px[:, None]
-        return _mean_difference(picture, own_color, at) + COST_OF_SCALE * log_growth[:, None] ** 2
+        return (
+            _mean_difference(picture.other_frame, picture.color, at)
+            + COST_OF_SCALE * log_growth[:, None] ** 2
+        )
 
-    log_growth, move_px = _about(0.0, *COARSE_SCALE, like=still), _square_about(move, *search.coarse_px)
+    log_growth = _about(0.0, *COARSE_SCALE, like=still)
+    move_px = _square_about(picture.move_px, *search.coarse_px)
     best = int(costs(log_growth, move_px).argmin())
     log_growth = _about(float(log_growth[best // len(move_px)]), *FINE_SCALE, like=still)
     move_px = _square_about(move_px[best % len(move_px)], *search.fine_px)
     weight = torch.softmax(-costs(log_growth, move_px).flatten() / TEMPERATURE, dim=0)
     weight = weight.view(len(log_growth), len(move_px))
     return LaidPicture(
-        log_growth=weight.sum(1) @ log_growth,
-        middle_px=middle,
-        move_px=weight.sum(0) @ move_px,
-        depth=depth[0].mean(),
+        log_growth=weight.sum(1) @ log_growth, middle_px=middle, move_px=weight.sum(0) @ move_px
     )
 
 
